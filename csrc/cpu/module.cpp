@@ -1,0 +1,31 @@
+// The extension module: gathers what events.cpp and neurons.cpp export. No torch headers, so one build serves every
+// torch version: pointers come in as integers, sizes and strides as numbers, and nothing is owned here.
+#include <pybind11/pybind11.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#include <string>
+
+void bind_events(pybind11::module_& m);
+void bind_neurons(pybind11::module_& m);
+
+static std::string build_info() {
+#ifdef _OPENMP
+  std::string threads = "OpenMP";
+#else
+  std::string threads = "no OpenMP";
+#endif
+#if defined(__VERSION__)
+  return threads + ", compiler " + __VERSION__;
+#else
+  return threads;
+#endif
+}
+
+PYBIND11_MODULE(_cpu, m) {
+  m.doc() = "neuroav CPU kernels";
+  m.def("build_info", &build_info);
+  bind_events(m);
+  bind_neurons(m);
+}

@@ -1,0 +1,142 @@
+"""The command line: one verb each for the nine jobs; every verb imports only what it needs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from neuroav import __version__
+from neuroav.checks import NeuroavError
+
+EXAMPLES = """examples:
+  neuroav demo                                   everything on embedded data, with a report, in minutes
+  neuroav events clip.mp4 -o events.h5           video to events, streamed
+  neuroav extract clips/ --labels labels.csv --vectors vectors.npz -o store.h5
+  neuroav run experiments/motionscenes.py:mdft --out runs/mdft
+  neuroav eval runs/mdft
+"""
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        height, width = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected HxW such as 240x320, got {text!r}") from None
+    if height < 1 or width < 1:
+        raise argparse.ArgumentTypeError(f"expected HxW with both at least 1, got {text!r}")
+    return height, width
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from neuroav.demo import demo_command
+
+    return demo_command(size=args.size, out=args.out, seed=args.seed, workers=args.workers, json_path=args.json)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from neuroav.run import run_command
+
+    return run_command(args.experiment, overrides=args.set, out=args.out, json_path=args.json)
+
+
+def _eval(args: argparse.Namespace) -> int:
+    from neuroav.run import eval_command
+
+    return eval_command(args.run_dir, json_path=args.json)
+
+
+def _events(args: argparse.Namespace) -> int:
+    from neuroav.events.io import events_command
+
+    return events_command(
+        args.clips, out=args.out, preview=args.preview, contrast=args.contrast, size=args.size, json_path=args.json
+    )
+
+
+def _extract(args: argparse.Namespace) -> int:
+    from neuroav.data.extract import extract_command
+
+    return extract_command(
+        args.folder,
+        labels=args.labels,
+        vectors=args.vectors,
+        out=args.out,
+        workers=args.workers,
+        json_path=args.json,
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser; the verbs are frozen by ``tests/policy``."""
+    parser = argparse.ArgumentParser(
+        prog="neuroav",
+        description="Spiking-first audio-visual generalised zero-shot learning.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="print version and which kernels are compiled")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
+
+    demo = verbs.add_parser("demo", help="train and compare on embedded data, write a report")
+    demo.add_argument("--size", choices=["tiny", "small"], default="small", help="tiny: seconds, to check an install")
+    demo.add_argument("--out", default="neuroav-demo", help="run directory (default: %(default)s)")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
+    demo.set_defaults(handler=_demo)
+
+    run = verbs.add_parser("run", help="train and evaluate one experiment")
+    run.add_argument("experiment", metavar="FILE.py:NAME", help="a function that returns an Experiment")
+    run.add_argument("--set", action="append", default=[], metavar="a.b=value", help="override one configuration value")
+    run.add_argument("--out", default=None, help="run directory (default: runs/NAME); an unfinished one is resumed")
+    run.set_defaults(handler=_run)
+
+    evaluate = verbs.add_parser("eval", help="evaluate a finished run again")
+    evaluate.add_argument("run_dir", metavar="RUN_DIR")
+    evaluate.set_defaults(handler=_eval)
+
+    events = verbs.add_parser("events", help="convert video files to events")
+    events.add_argument("clips", nargs="+", metavar="CLIP", help="any video file that PyAV can decode")
+    events.add_argument("-o", "--out", required=True, help="HDF5 file; several clips become one group each")
+    events.add_argument("--preview", default=None, metavar="OUT.mp4", help="also write a film: clip beside its events")
+    events.add_argument("--contrast", type=float, default=0.2, help="threshold in log intensity (default: %(default)s)")
+    events.add_argument("--size", type=_size, default=None, metavar="HxW", help="resize frames first")
+    events.set_defaults(handler=_events)
+
+    extract = verbs.add_parser("extract", help="turn a folder of clips with sound into a feature store")
+    extract.add_argument("folder", metavar="DIR")
+    extract.add_argument("--labels", required=True, help="CSV with columns file,label and optionally part")
+    extract.add_argument("--vectors", required=True, help=".npz with arrays names (K,) and vectors (K, D)")
+    extract.add_argument("-o", "--out", required=True, help="feature store to write (HDF5)")
+    extract.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
+    extract.set_defaults(handler=_extract)
+
+    for verb in verbs.choices.values():
+        verb.add_argument("--json", default=None, metavar="FILE", help="also write the printed figures as JSON")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (0 fine, 1 something failed, 2 bad input, 130 interrupted)."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.version:
+        from neuroav.kernels import describe
+
+        print(f"neuroav {__version__}\n{describe()}")  # noqa: T201
+        return 0
+    if args.verb is None:
+        parser.print_help()
+        return 2
+    try:
+        return args.handler(args)
+    except NeuroavError as error:
+        print(f"neuroav {args.verb}: error: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        print(f"neuroav {args.verb}: interrupted", file=sys.stderr)  # noqa: T201
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Progress of long work: a bar on a terminal, a plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+
+class Progress:
+    """Count work units on stderr; ``total=None`` when the end is unknown.
+
+    Example:
+        >>> with Progress("clips", total=2, unit="clip", quiet=True) as bar:
+        ...     bar.update(2, events=10)
+        >>> bar.done
+        2
+    """
+
+    def __init__(self, title: str, total: int | None = None, unit: str = "it", every_s: float = 5.0, quiet: bool = False):
+        self.title, self.total, self.unit, self.every_s, self.quiet = title, total, unit, every_s, quiet
+        self.done = 0
+        self._bar = None
+        self._start = self._last = time.monotonic()
+        if not quiet and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, desc=title, unit=unit, dynamic_ncols=True, file=sys.stderr)
+
+    def update(self, n: int = 1, **figures: float | str) -> None:
+        """Add ``n`` finished units; ``figures`` are shown beside the count."""
+        self.done += n
+        if self._bar is not None:
+            if figures:
+                self._bar.set_postfix(figures, refresh=False)
+            self._bar.update(n)
+        elif not self.quiet and time.monotonic() - self._last >= self.every_s:
+            self._line(figures)
+
+    def _line(self, figures: dict[str, float | str]) -> None:
+        self._last = time.monotonic()
+        elapsed = self._last - self._start
+        of = f"/{self.total}" if self.total is not None else ""
+        extra = "".join(f", {k} {v:.4g}" if isinstance(v, float) else f", {k} {v}" for k, v in figures.items())
+        rate = self.done / elapsed if elapsed > 0 else 0.0
+        sys.stderr.write(f"{self.title}: {self.done}{of} {self.unit} ({rate:.3g}/s, {elapsed:.0f} s{extra})\n")
+        sys.stderr.flush()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif not self.quiet:
+            self._line({})
