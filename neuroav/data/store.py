@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import struct
 import zlib
@@ -297,11 +298,12 @@ class StoreWriter:
 
     def _write_steps(self, file: h5py.File) -> None:
         offsets, crcs = file["offsets"][:], dict.fromkeys(MODALITIES, 0)
+        datasets = {}  # kept open: closing a dataset empties its chunk cache
         for key, shape in next(iter(self._clips.values()))["shapes"].items():
             dtype = np.dtype(MODALITIES[key])
-            rows = max(1, _CHUNK_BYTES // (dtype.itemsize * int(np.prod(shape))))
+            rows = max(1, _CHUNK_BYTES // (dtype.itemsize * math.prod(shape)))
             chunks = (min(rows, int(offsets[-1])), *shape)
-            file.create_dataset(
+            datasets[key] = file.create_dataset(
                 key, (offsets[-1], *shape), dtype, chunks=chunks, compression="gzip", compression_opts=1, shuffle=True
             )
         self._file.seek(0)
@@ -309,12 +311,12 @@ class StoreWriter:
         next(blocks)  # the header
         for i, payload in enumerate(blocks):
             block = np.load(io.BytesIO(payload), allow_pickle=False)
-            for key in MODALITIES:
+            for key, dataset in datasets.items():
                 values = block[key]
-                file[key][offsets[i] : offsets[i + 1]] = values
+                dataset[offsets[i] : offsets[i + 1]] = values
                 crcs[key] = zlib.crc32(values, crcs[key])
-        for key, crc in crcs.items():
-            file[key].attrs["crc32"] = crc
+        for key, dataset in datasets.items():
+            dataset.attrs["crc32"] = crcs[key]
 
 
 class Store:
