@@ -235,12 +235,7 @@ class StoreWriter:
     def _check_header(self, there: dict[str, Any]) -> None:
         remedy = f"Delete {self.partial} to start anew, or choose another output."
         differing = [key for key in ("class_names", "class_vectors") if there[key] != self._header[key]]
-        now, then = self._header["settings"], there["settings"]
-        differing += [
-            f"{key} ({then.get(key)!r} there, {now.get(key)!r} now)"
-            for key in sorted(now.keys() | then.keys())
-            if now.get(key) != then.get(key)
-        ]
+        differing += settings_difference(there["settings"], self._header["settings"])
         if differing:
             raise fail(
                 str(self.partial), "an unfinished store of the same settings", "other " + ", ".join(differing), remedy
@@ -424,6 +419,17 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def settings_difference(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Say in words which settings of a store differ from those wanted now.
+
+    Example:
+        >>> settings_difference({"bin_s": 0.2, "rate": 16000}, {"bin_s": 0.5, "rate": 16000})
+        ['bin_s (0.2 there, 0.5 now)']
+    """
+    keys = sorted(now.keys() | then.keys())
+    return [f"{k} ({then.get(k)!r} there, {now.get(k)!r} now)" for k in keys if now.get(k) != then.get(k)]
 
 
 def _check_classes(where: str, class_names: Sequence[str], class_vectors: np.ndarray) -> np.ndarray:

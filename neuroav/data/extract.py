@@ -1,0 +1,418 @@
+"""From a folder of real clips to a feature store: read the labels, describe every clip in parallel, resume, report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import zlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neuroav import __version__
+from neuroav.checks import NeuroavError, check_choice, fail
+from neuroav.data.splits import PARTS
+from neuroav.data.store import ClipRecord, Store, StoreWriter, settings_difference
+from neuroav.data.vectors import read_vectors
+from neuroav.progress import Progress
+
+SETTINGS: dict[str, Any] = {
+    "descriptor": "classic",
+    "bin_s": 0.2,
+    "contrast": 0.2,
+    "frame_size": [64, 64],
+    "audio_rate": 16000,
+    "neuroav": __version__,
+}
+_SHOWN = 3  # how many of a list of files an error names
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One line of ``labels.csv``.
+
+    Attributes:
+        file: Path of the clip below the folder, with ``/``.
+        label: Class name.
+        part: One of :data:`neuroav.data.splits.PARTS` or ``""``.
+        group: What the clip was cut from, or ``""``.
+        vector: Name of its class vector.
+    """
+
+    file: str
+    label: str
+    part: str
+    group: str
+    vector: str
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What a worker sends back for one clip."""
+
+    t_s: np.ndarray
+    video: np.ndarray
+    audio: np.ndarray
+    motion: np.ndarray
+    has_audio: bool
+    duration_s: float
+
+
+def read_labels(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> list[LabelRow]:
+    """Read which clip has which label from a CSV file with a header.
+
+    Columns are found by name: ``file`` (below ``folder``) and ``label``; optionally ``part``, ``group`` and ``vector``
+    (the class vector's name, if it is not the label). Other columns are ignored.
+
+    Raises:
+        InputError: If a column or value is missing, a file is listed twice or does not exist, a part is unknown, an
+            unseen class also lies in a seen part, or nothing is listed.
+    """
+    where = str(path)
+    if not Path(folder).is_dir():
+        raise fail(str(folder), "a folder of clips", "no such folder")
+    if not any(item.is_file() for item in Path(folder).rglob("*")):
+        raise fail(str(folder), "a folder of clips", "a folder without files")
+    rows = [_label_row(where, line, values) for line, values in _csv_lines(where)]
+    if not rows:
+        raise fail(where, "at least one clip", "only a header", "Add one line 'file,label' per clip.")
+    repeated = [file for file, count in Counter(row.file for row in rows).items() if count > 1]
+    if repeated:
+        raise fail(where, "every file once", f"{_some(repeated)} more than once")
+    absent = [row.file for row in rows if not (Path(folder) / row.file).is_file()]
+    if absent:
+        raise fail(
+            where,
+            f"files below {folder}",
+            f"{len(absent)} of {len(rows)} absent: {_some(absent)}",
+            "Nothing was written.",
+        )
+    _check_parts(where, rows)
+    return rows
+
+
+def _csv_lines(where: str) -> Iterator[tuple[int, dict[str, str]]]:
+    if not Path(where).is_file():
+        raise fail(where, "a CSV file with columns file,label", "no such file")
+    with open(where, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        try:
+            columns = [name.strip() for name in reader.fieldnames or []]
+            missing = [name for name in ("file", "label") if name not in columns]
+            if missing:
+                remedy = "The first line must name the columns, such as 'file,label'."
+                raise fail(where, "columns file and label", f"{', '.join(columns) or 'an empty file'}", remedy)
+            reader.fieldnames = columns
+            for values in reader:
+                yield reader.line_num, {key: (value or "").strip() for key, value in values.items() if key in columns}
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise fail(where, "a CSV file in UTF-8", str(error)) from error
+
+
+def _label_row(where: str, line: int, values: dict[str, str]) -> LabelRow:
+    for key in ("file", "label"):
+        if not values[key]:
+            raise fail(f"{where}, line {line}", f"a value in column {key}", "none")
+    part = values.get("part", "")
+    if part:
+        check_choice(f"{where}, line {line}", "part", part, PARTS)
+    file = Path(os.path.normpath(values["file"])).as_posix()
+    return LabelRow(file, values["label"], part, values.get("group", ""), values.get("vector") or values["label"])
+
+
+def _check_parts(where: str, rows: Sequence[LabelRow]) -> None:
+    """An unseen class must not be trained on in its stage."""
+    allowed = {"test_unseen": {"test_unseen", ""}, "val_unseen": {"val_unseen", "test_seen", ""}}
+    parts: dict[str, set[str]] = {}
+    for row in rows:
+        parts.setdefault(row.label, set()).add(row.part)
+    for label, there in sorted(parts.items()):
+        for part, fine in allowed.items():
+            if part in there and there - fine:
+                raise fail(where, f"{part} classes kept out of training", f"{label!r} in {' and '.join(sorted(there))}")
+
+
+def describe_file(path: str) -> _Described | str:
+    """Decode and describe one clip in a worker; a clip that can't be is answered by the reason, in one line."""
+    from neuroav.data.classic import describe_clip
+    from neuroav.events.io import read_clip
+
+    try:
+        clip = read_clip(path, size=tuple(SETTINGS["frame_size"]), rgb=True, audio_rate=SETTINGS["audio_rate"])
+        steps = describe_clip(
+            clip.frames,
+            clip.t_us,
+            clip.audio,
+            clip.audio_rate,
+            bin_s=SETTINGS["bin_s"],
+            contrast=SETTINGS["contrast"],
+        )
+    except Exception as error:  # whatever one file does to a decoder, the others go on
+        return " ".join(str(error).removeprefix(f"{path}: ").split()) or type(error).__name__
+    gap_us = float(np.median(np.diff(clip.t_us))) if len(clip.t_us) > 1 else 0.0
+    duration_s = (float(clip.t_us[-1] - clip.t_us[0]) + gap_us) / 1e6
+    return _Described(steps.t_s, steps.video, steps.audio, steps.motion, clip.has_audio, duration_s)
+
+
+def map_processes(
+    function: Callable[[Any], Any], items: Iterable[Any], workers: int, ahead: int = 4
+) -> Iterator[tuple[Any, Any]]:
+    """Yield ``(item, function(item))`` in order, computed by ``workers`` processes, at most ``ahead * workers`` early.
+
+    A worker that dies takes none of the other items with it: the item is tried again alone, and if that process dies
+    too its result is the text of the reason.
+    """
+    waiting = iter(items)
+    pending: deque[tuple[Any, Future]] = deque()
+    pool = _pool(workers)
+    try:
+        while True:
+            while len(pending) < ahead * workers and (item := next(waiting, None)) is not None:
+                pending.append((item, _submit(pool, function, item)))
+            if not pending:
+                return
+            item, future = pending.popleft()
+            try:
+                result = future.result()
+            except BrokenProcessPool:
+                pool.shutdown()
+                result = _alone(function, item)
+                pool = _pool(workers)
+                pending = deque((i, f if _finished(f) else _submit(pool, function, i)) for i, f in pending)
+            yield item, result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+
+
+def _start_worker() -> None:
+    """One thread per process; an interrupt is the parent's business; no worker outlives its parent."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the compiled kernels, which load after this
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _submit(pool: ProcessPoolExecutor, function: Callable[[Any], Any], item: Any) -> Future:
+    try:
+        return pool.submit(function, item)
+    except BrokenProcessPool as error:
+        future: Future = Future()
+        future.set_exception(error)
+        return future
+
+
+def _finished(future: Future) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def _alone(function: Callable[[Any], Any], item: Any) -> Any:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(function, item).result()
+        except BrokenProcessPool:
+            return "the process that decoded it died (out of memory, or a fault in the decoder)"
+
+
+def extract_command(
+    folder: str, labels: str, vectors: str, out: str, workers: int | None = None, json_path: str | None = None
+) -> int:
+    """Run ``neuroav extract``: describe the labelled clips of ``folder`` and write the store ``out``.
+
+    Started again after an interrupt or a kill, the same command goes on where it stopped; if ``out`` is complete it
+    says so. Clips come in the order of ``labels``. A clip that can't be described is left out and reported.
+
+    Args:
+        folder: Holds the clips.
+        labels: CSV file, see :func:`read_labels`.
+        vectors: Class vectors, see :func:`neuroav.data.vectors.read_vectors`.
+        out: The store.
+        workers: Processes; default one per core.
+        json_path: Also write the report as JSON.
+
+    Returns:
+        Exit status 0: at least one clip is in the store.
+
+    Raises:
+        InputError: If an input can't be used, ``out`` is something else or in use, or no clip could be described.
+    """
+    num_workers = workers if workers is not None else _num_cores()
+    if num_workers < 1:
+        raise fail("extract", "at least 1 worker", str(num_workers))
+    rows = read_labels(labels, folder)
+    class_names, class_vectors = _classes(labels, rows, vectors)
+    settings = {**SETTINGS, "labels": f"{zlib.crc32(json.dumps([astuple(row) for row in rows]).encode()):08x}"}
+    start = time.monotonic()
+    left_out: dict[str, str] = {}
+    if Path(out).exists():
+        _check_complete(out, settings, class_names, class_vectors)
+        sys.stdout.write(f"{out} is complete already\n")
+    else:
+        provenance = {"folder": str(folder), "labels": str(labels), "vectors": str(vectors)}
+        writer = StoreWriter(
+            out, class_names=class_names, class_vectors=class_vectors, settings=settings, provenance=provenance
+        )
+        with writer:
+            left_out = _describe_all(Path(folder), rows, writer, num_workers)
+            if not writer.done:
+                _write_json(json_path, {"rows": [], "left_out": left_out, "silent": []})
+                reasons = "; ".join(f"{file}: {reason}" for file, reason in list(left_out.items())[:_SHOWN])
+                raise fail(out, "at least one clip that can be described", f"none of {len(rows)} ({reasons})")
+    _report(out, rows, left_out, time.monotonic() - start, json_path)
+    return 0
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _classes(labels: str, rows: Sequence[LabelRow], vectors: str) -> tuple[list[str], np.ndarray]:
+    """Return the sorted class names and their vectors; every class must have one of its own."""
+    known = read_vectors(vectors)
+    vector_of: dict[str, str] = {}
+    for row in rows:
+        name = known.find(row.vector)
+        if vector_of.setdefault(row.label, name) != name:
+            raise fail(labels, f"one vector for label {row.label!r}", f"{vector_of[row.label]!r} and {name!r}")
+    shared = [name for name, count in Counter(vector_of.values()).items() if count > 1]
+    if shared:
+        names = [label for label, name in vector_of.items() if name == shared[0]]
+        raise fail(
+            labels, "a vector of its own for every label", f"{shared[0]!r} for {names}", "Write one class one way."
+        )
+    class_names = sorted(vector_of)
+    return class_names, known.rows([vector_of[name] for name in class_names])
+
+
+def _check_complete(out: str, settings: dict[str, Any], class_names: list[str], class_vectors: np.ndarray) -> None:
+    with Store(out) as store:
+        differing = settings_difference(store.settings, settings)
+        if store.class_names != class_names or not np.array_equal(store.class_vectors, class_vectors):
+            differing.append("classes or their vectors")
+    if differing:
+        remedy = "Delete it or choose another output."
+        raise fail(out, "no store yet, or one of the same settings", f"other {', '.join(differing)}", remedy)
+
+
+def _describe_all(folder: Path, rows: Sequence[LabelRow], writer: StoreWriter, workers: int) -> dict[str, str]:
+    """Describe what is not done yet and write it in order; return the reason for each file left out."""
+    todo = [row for row in rows if row.file not in writer.done]
+    if len(todo) < len(rows):
+        sys.stdout.write(f"going on after {len(rows) - len(todo)} of {len(rows)} clips\n")
+    left_out: dict[str, str] = {}
+    paths = [str(folder / row.file) for row in todo]
+    start, video_s = time.monotonic(), 0.0
+    with Progress("extract", total=len(todo), unit="clip") as bar:
+        for row, (_, found) in zip(
+            todo, map_processes(describe_file, paths, min(workers, len(todo) or 1)), strict=True
+        ):
+            if isinstance(found, str):
+                left_out[row.file] = found
+            else:
+                video_s += found.duration_s
+                try:
+                    writer.write(_record(row, found))
+                except NeuroavError as error:
+                    left_out[row.file] = str(error)
+            bar.update(1, **{"s of video per s": video_s / max(time.monotonic() - start, 1e-9)})
+    return left_out
+
+
+def _record(row: LabelRow, found: _Described) -> ClipRecord:
+    return ClipRecord(
+        name=row.file,
+        label=row.label,
+        part=row.part,
+        t_s=found.t_s,
+        video=found.video,
+        audio=found.audio,
+        motion=found.motion,
+        extras={
+            "has_audio": int(found.has_audio),
+            "duration_s": found.duration_s,
+            "file": row.file,
+            "group": row.group,
+        },
+    )
+
+
+def _report(
+    out: str, rows: Sequence[LabelRow], left_out: dict[str, str], seconds: float, json_path: str | None
+) -> None:
+    """Print what is in the finished store and what is not; the same as JSON."""
+    with Store(out) as store:
+        index = {name: i for i, name in enumerate(store.names)}
+        table = [
+            {
+                "file": name,
+                "label": store.class_names[store.labels[i]],
+                "part": str(store.parts[i]),
+                "steps": int(store.lengths[i]),
+                "duration_s": float(store.extras["duration_s"][i]),
+                "has_audio": bool(store.extras["has_audio"][i]),
+            }
+            for name, i in index.items()
+        ]
+    reasons = {
+        row.file: left_out.get(row.file, "left out when the store was written; delete the store to try again")
+        for row in rows
+        if row.file not in index
+    }
+    silent = [row["file"] for row in table if not row["has_audio"]]
+    video_s = sum(row["duration_s"] for row in table)
+    classes = len({row["label"] for row in table})
+    size = Path(out).stat().st_size
+    lines = [f"{out}: {len(table)} clips of {classes} classes, {video_s:.1f} s of video, {size / 1e6:.2f} MB"]
+    if silent:
+        lines.append(f"{len(silent)} of {len(table)} clips have no sound and got a silent track: {_some(silent)}")
+    if reasons:
+        lines.append(f"{len(reasons)} of {len(rows)} files were left out:")
+        lines += [f"  {file}: {reason}" for file, reason in reasons.items()]
+    sys.stdout.write("\n".join(lines) + "\n")
+    report = {
+        "rows": table,
+        "left_out": reasons,
+        "silent": silent,
+        "video_s": video_s,
+        "seconds": seconds,
+        "bytes": size,
+    }
+    _write_json(json_path, report)
+
+
+def _write_json(path: str | None, report: dict[str, Any]) -> None:
+    if path is None:
+        return
+    temporary = Path(f"{path}.tmp")
+    temporary.write_text(json.dumps(report, indent=1) + "\n")
+    os.replace(temporary, path)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
