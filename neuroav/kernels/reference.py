@@ -90,16 +90,15 @@ def lif_forward(
     v = v0
     for t in range(x.shape[0]):
         v = v + (x[t] - (v - v_rest)) * decay
-        fired = v >= theta[t]
-        spikes[t] = fired
+        spikes[t] = v >= theta[t]
         if keep_membrane:
             membrane[t] = v
-        v = _reset(v, theta[t], fired, v_rest, hard_reset)
+        v = _after_reset(v, theta[t], v_rest, hard_reset)
     return spikes, v, membrane
 
 
-def _reset(v: Tensor, theta: Tensor, fired: Tensor, v_rest: float, hard_reset: bool) -> Tensor:
-    return torch.where(fired, v_rest if hard_reset else v - theta, v)
+def _after_reset(v: Tensor, theta: Tensor, v_rest: float, hard_reset: bool) -> Tensor:
+    return torch.where(v >= theta, v_rest if hard_reset else v - theta, v)
 
 
 def lif_backward(
@@ -120,6 +119,7 @@ def lif_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Back-propagation through time; returns gradients of x, theta, v0 and decay.
 
+    ``carry`` is the gradient of the membrane after reset, ``through_spike`` what reaches ``v - theta`` by the spike.
     The gradient of theta is empty unless ``need_theta``, that of decay unless ``x`` is given.
     """
     wide = theta.expand(membrane.shape)
@@ -128,18 +128,17 @@ def lif_backward(
     grad_decay = decay.new_zeros(decay.shape if x is not None else 0)
     carry = torch.zeros_like(v0) if grad_v is None else grad_v
     for t in reversed(range(membrane.shape[0])):
-        v = membrane[t]
-        fired = v >= wide[t]
-        slope = surrogate_grad(v - wide[t], surrogate, alpha)
+        v, th = membrane[t], wide[t]
+        fired = v >= th
+        slope = surrogate_grad(v - th, surrogate, alpha)
         through_spike = torch.zeros_like(v) if grad_spikes is None else grad_spikes[t] * slope
-        if not detach_reset:
-            # An infinite threshold has slope 0, and 0 * inf must stay 0.
-            jump = (v_rest - v) * slope if hard_reset else torch.where(slope > 0, -wide[t] * slope, 0.0)
-            through_spike = through_spike + carry * jump
+        if not detach_reset:  # an infinite threshold has slope 0, and 0 * inf must stay 0
+            step = v_rest - v if hard_reset else -th
+            through_spike = through_spike + carry * torch.where(slope > 0, step * slope, 0.0)
         if need_theta:
-            through_theta = -through_spike if hard_reset else torch.where(fired, -through_spike - carry, -through_spike)
+            subtracted = 0.0 if hard_reset else torch.where(fired, carry, 0.0)
             row = grad_theta[t if theta.shape[0] > 1 else 0]
-            row += through_theta.sum_to_size(row.shape)
+            row -= (through_spike + subtracted).sum_to_size(row.shape)
         if hard_reset:
             carry = torch.where(fired, 0.0, carry)
         total = through_spike + carry
@@ -147,7 +146,7 @@ def lif_backward(
             total = total + grad_membrane[t]
         grad_x[t] = total * decay
         if x is not None:
-            before = v0 if t == 0 else _reset(membrane[t - 1], wide[t - 1], membrane[t - 1] >= wide[t - 1], v_rest, hard_reset)
-            grad_decay += (total * (x[t] - (before - v_rest))).sum_to_size(v0.shape[0], *decay.shape).sum(0)
+            before = _after_reset(membrane[t - 1], wide[t - 1], v_rest, hard_reset) if t > 0 else v0
+            grad_decay += (total * (x[t] - (before - v_rest))).sum_to_size(1, *decay.shape).squeeze(0)
         carry = total * (1 - decay)
     return grad_x, grad_theta, carry, grad_decay

@@ -1,0 +1,22 @@
+"""PLIF: leaky integrate-and-fire neurons that learn their time constant."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from neuroav.neurons.lif import LIF
+
+
+class PLIF(LIF):
+    r"""Parametric LIF: :math:`1 / \tau = \sigma(w)` with a learnt ``w``, one per layer or per neuron.
+
+    Implements Eq. (6)-(8) of [plif]. Differs from the paper: ``tau`` given as ``(N,)`` learns one per neuron (the
+    paper: one per layer). The other arguments are :class:`neuroav.neurons.lif.LIF`'s.
+
+    Example:
+        >>> [name for name, _ in PLIF(tau=2.0).named_parameters()]
+        ['decay_logit']
+    """
+
+    def __init__(self, num_neurons: int | None = None, *, tau: float | Tensor = 2.0, v_th: float = 1.0, **options):
+        super().__init__(num_neurons, tau=tau, learn_tau=True, v_th=v_th, **options)
