@@ -184,7 +184,7 @@ KINDS = np.array([True, True, False])
         ((ROWS, LABEL, KINDS[:2]), {}, r"seen of shape \(3\), got \(2,\)"),
         ((ROWS, LABEL, KINDS), {"grid": np.zeros(0)}, "grid of at least one beta"),
         ((ROWS, LABEL, KINDS), {"beta": float("nan")}, "a finite beta"),
-        ((ROWS, LABEL, KINDS), {"empty_class": "nam"}, "Did you mean 'nan'"),
+        ((ROWS, LABEL, KINDS), {"empty_class": "nann"}, "Did you mean 'nan'"),
     ],
 )
 def test_bad_input_is_named(arguments, options, text):
