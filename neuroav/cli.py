@@ -80,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     demo = verbs.add_parser("demo", help="train and compare on embedded data, write a report")
     demo.add_argument("--size", choices=["tiny", "small"], default="small", help="tiny: seconds, to check an install")
-    demo.add_argument("--out", default="neuroav-demo", help="run directory (default: %(default)s)")
+    demo.add_argument("--out", default=None, help="run directory (default: neuroav-demo, or the next free number)")
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
     demo.set_defaults(handler=_demo)

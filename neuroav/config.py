@@ -1,0 +1,175 @@
+"""Experiments as frozen objects: what data, which model, how trained; typed overrides; saved as JSON with each run."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from neuroav.checks import fail, nearest
+from neuroav.data.motionscenes import MotionScenesConfig
+from neuroav.train.loop import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionScenesData:
+    """MotionScenes, rendered into ``store`` unless that file is there already.
+
+    Attributes:
+        store: path of the feature store.
+        scenes: what is rendered.
+        scene_bias: how strongly a training class prefers its scene, 0 to 1; must be among ``scenes.scene_biases``.
+    """
+
+    store: str = "runs/data/motionscenes-small.h5"
+    scenes: MotionScenesConfig = field(default_factory=MotionScenesConfig)
+    scene_bias: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreData:
+    """A feature store made by ``neuroav extract``.
+
+    Attributes:
+        store: path of the feature store.
+        val_unseen: classes unseen in stage 1; empty: the parts written in the store are used.
+        test_unseen: classes unseen until the test.
+        seed: draws which clips of seen classes are held out.
+    """
+
+    store: str
+    val_unseen: tuple[str, ...] = ()
+    test_unseen: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One trained and evaluated model.
+
+    Attributes:
+        name: names the run directory.
+        data: where clips come from.
+        model: entry of ``neuroav.models.MODELS``.
+        config: that model's configuration; ``None`` takes its default.
+        train: how it is trained.
+        seed: fixes initial weights, batches and dropout.
+    """
+
+    name: str
+    data: MotionScenesData | StoreData
+    model: str = "mdft"
+    config: Any = None
+    train: TrainConfig = field(default_factory=TrainConfig)
+    seed: int = 0
+
+
+def load_experiment(reference: str, overrides: Sequence[str] = ()) -> Experiment:
+    """Call the function named by ``FILE.py:NAME`` and apply ``a.b=value`` overrides.
+
+    Raises:
+        InputError: If file, function or an override's path does not exist, or a value does not parse.
+    """
+    file, _, name = reference.partition(":")
+    path = Path(file)
+    if not path.is_file() or not name:
+        raise fail(reference, "FILE.py:NAME with an existing file", "none such", "Example: experiments/mdft.py:mdft")
+    spec = importlib.util.spec_from_file_location(f"neuroav_experiment_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    makers = {k: v for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__}
+    if name not in makers:
+        raise fail(reference, f"a function of {file}: {', '.join(sorted(makers))}", repr(name), nearest(name, makers))
+    experiment = makers[name]()
+    if not isinstance(experiment, Experiment):
+        raise fail(reference, "a function that returns an Experiment", type(experiment).__name__)
+    return override(experiment, overrides)
+
+
+def override(experiment: Experiment, assignments: Sequence[str]) -> Experiment:
+    """Return a copy with ``a.b=value`` applied; values are parsed by the type of what they replace.
+
+    Example:
+        >>> e = Experiment(name="x", data=StoreData(store="s.h5"))
+        >>> override(e, ["train.epochs=3", "data.seed=7"]).train.epochs
+        3
+    """
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise fail("--set", "a.b=value", repr(assignment))
+        experiment = _replace(experiment, path.split("."), text, path)
+    return experiment
+
+
+def _replace(node: Any, keys: list[str], text: str, path: str) -> Any:
+    names = [f.name for f in dataclasses.fields(node)] if dataclasses.is_dataclass(node) else []
+    if keys[0] not in names:
+        known = [".".join([*path.split(".")[: -len(keys)], n]) for n in names]
+        hint = nearest(path, known) if known else ""
+        raise fail(f"--set {path}", f"one of {', '.join(known) or 'nothing below this value'}", repr(path), hint)
+    current = getattr(node, keys[0])
+    value = _replace(current, keys[1:], text, path) if len(keys) > 1 else _parse(text, current, path)
+    return dataclasses.replace(node, **{keys[0]: value})
+
+
+def _parse(text: str, current: Any, path: str) -> Any:
+    try:
+        if isinstance(current, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(current, int | float):
+            return type(current)(text)
+        if isinstance(current, str):
+            return text
+        if isinstance(current, tuple):
+            parts = [p for p in text.split(",") if p]
+            return tuple(type(current[0])(p) for p in parts) if current else tuple(parts)
+    except (ValueError, KeyError):
+        raise fail(f"--set {path}", f"a {type(current).__name__} such as {current!r}", repr(text)) from None
+    kind = type(current).__name__
+    raise fail(f"--set {path}", "a number, text or list", f"a whole object ({kind})", "Choose it in the experiment file.")
+
+
+def to_json(value: Any) -> Any:
+    """Turn a configuration into JSON values; objects carry their type as ``module:Class``."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": f"{type(value).__module__}:{type(value).__qualname__}", **fields}
+    if isinstance(value, tuple | list):
+        return [to_json(v) for v in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"configuration values are objects, numbers, text and tuples, not {type(value).__name__}")
+
+
+def from_json(value: Any) -> Any:
+    """Undo :func:`to_json`; only dataclasses of this package are made."""
+    if isinstance(value, list):
+        return tuple(from_json(v) for v in value)
+    if not isinstance(value, dict):
+        return value
+    module, _, name = value["type"].partition(":")
+    if not module.startswith("neuroav."):
+        raise fail("configuration", "types of neuroav", repr(module))
+    kind = getattr(importlib.import_module(module), name, None)
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        raise fail("configuration", "a configuration class", value["type"], "It was saved by another version.")
+    known = {f.name for f in dataclasses.fields(kind)}
+    try:
+        return kind(**{k: from_json(v) for k, v in value.items() if k in known})
+    except TypeError as error:
+        raise fail("configuration", f"the fields of {name}", str(error), "It was saved by another version.") from error
+
+
+def same(a: Experiment, b: Experiment) -> bool:
+    """Whether two experiments are the same choice throughout."""
+    return json.dumps(to_json(a)) == json.dumps(to_json(b))
+
+

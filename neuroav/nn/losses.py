@@ -1,0 +1,121 @@
+"""Loss terms and heads shared by models that embed clips and class vectors in one space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from neuroav.nn.project import MLP
+
+
+def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0) -> Tensor:
+    """Mean of ``max(0, d(anchor, positive) - d(anchor, negative) + margin)``, ``d`` Euclidean; all ``(B, D)``.
+
+    Example:
+        >>> a = torch.zeros(1, 2)
+        >>> triplet(a, a, a).item()
+        1.0
+    """
+    return F.triplet_margin_loss(anchor, positive, negative, margin=margin)
+
+
+def prototype_distances(embedding: Tensor, prototypes: Tensor) -> Tensor:
+    """Euclidean distance of each row of ``embedding (B, D)`` to each of ``prototypes (K, D)``: ``(B, K)``.
+
+    The direct form is used: the matrix-product form is off by up to 0.03 in float32 at norms around 80.
+    """
+    return torch.cdist(embedding, prototypes, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointLoss:
+    """Joint triplet, projection and reconstruction loss; a weight of 0 leaves a term out (Table 4 of [mdft]).
+
+    Differs from the paper: nothing in the weights, which are all 1; for the terms see :meth:`JointHeads.loss`.
+
+    Attributes:
+        joint_triplet: weight of Eq. (13).
+        projection: weight of Eq. (14).
+        reconstruction: weight of Eq. (15).
+        margin: the gamma of Eq. (13), dimensionless.
+    """
+
+    joint_triplet: float = 1.0
+    projection: float = 1.0
+    reconstruction: float = 1.0
+    margin: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadsConfig:
+    """Widths and dropouts of :class:`JointHeads`; defaults are the UCF settings of section 3.4 of [mdft].
+
+    Attributes:
+        hidden: hidden width of every head.
+        shared: ``T_proj``, width of the space where distances are taken.
+        dropout: ``d_dec``, also used for ``d_proj``, which is never given.
+        dropout_word: ``d_wproj``.
+        loss: weights and margin.
+    """
+
+    hidden: int = 512
+    shared: int = 64
+    dropout: float = 0.20
+    dropout_word: float = 0.10
+    loss: JointLoss = field(default_factory=JointLoss)
+
+
+class JointHeads(nn.Module):
+    """Projections of clip and class vector into one space, and the way back: Eq. (12)-(15) of [mdft].
+
+    Differs from the paper: the shared space has ``T_proj`` dimensions, a number that is otherwise unused, and the
+    reconstruction ``T_fin``, the size of a class vector. The last layer of the reconstruction is linear, because class
+    vectors have both signs.
+
+    Args:
+        width: size of the clip's representation.
+        text_dim: size of a class vector, ``D_text``.
+        config: widths, dropouts, loss.
+    """
+
+    def __init__(self, width: int, text_dim: int, config: HeadsConfig):
+        super().__init__()
+        self.config = config
+        self.clip = MLP(width, config.hidden, config.shared, dropout=config.dropout)
+        self.word = MLP(text_dim, config.hidden, config.shared, dropout=config.dropout_word)
+        if config.loss.reconstruction:
+            self.rebuild = MLP(config.shared, config.hidden, text_dim, dropout=config.dropout, linear_output=True)
+
+    def loss(self, x: Tensor, text: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        """Weighted loss terms by name.
+
+        Implements Eq. (13)-(15) of [mdft]. Differs from the paper: (13) prints differences of embeddings without a
+        distance and a second term that would pull negatives closer; read as two triplets with Euclidean distance, one
+        anchored in the class vector, one in the clip. (14) prints a signed mean difference, which can be 0 at any
+        distance; read as mean squared error. (15) compares a reconstruction with the projection; read as recovering
+        the class vector itself, from both embeddings.
+
+        Args:
+            x: clip representations ``(B, D)``.
+            text: class vectors ``(B, D_text)``.
+            negatives: ``(B,)`` for each clip the index of a clip of another class.
+        """
+        weights, joint, word = self.config.loss, self.clip(x), self.word(text)
+        terms = {}
+        if weights.joint_triplet:
+            pulled = triplet(word, joint, joint[negatives], weights.margin)
+            pushed = triplet(joint, word, word[negatives], weights.margin)
+            terms["joint_triplet"] = weights.joint_triplet * (pulled + pushed)
+        if weights.projection:
+            terms["projection"] = weights.projection * F.mse_loss(joint, word)
+        if weights.reconstruction:
+            rebuilt = F.mse_loss(self.rebuild(joint), text) + F.mse_loss(self.rebuild(word), text)
+            terms["reconstruction"] = weights.reconstruction * rebuilt
+        return terms
+
+    def distances(self, x: Tensor, class_vectors: Tensor) -> Tensor:
+        """Euclidean distances ``(B, K)`` of clips ``x (B, D)`` to ``class_vectors (K, D_text)``."""
+        return prototype_distances(self.clip(x), self.word(class_vectors))

@@ -1,0 +1,496 @@
+"""From an experiment to numbers: prepare data, train by the protocol, evaluate, write the run directory.
+
+A run directory holds ``config.json``, ``versions.json``, ``metrics.jsonl`` (a line per epoch), ``stage1.safetensors`` (and
+``stage2``: model, optimiser and random state, to go on from after a kill), ``model.safetensors`` (the evaluated weights),
+``results.json``, ``arrays.npz`` (what the report draws) and ``report.html``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from neuroav import __version__, models
+from neuroav.checks import fail
+from neuroav.config import Experiment, MotionScenesData, StoreData, from_json, load_experiment, same, to_json
+from neuroav.data.sample import ClipData, Statistics
+from neuroav.data.splits import assign_parts
+from neuroav.data.store import Store
+from neuroav.gzsl.metrics import confusion_matrix, follows_scene_share
+from neuroav.gzsl.protocol import GZSLResult, evaluate_gzsl
+from neuroav.gzsl.scores import calibrated_prediction
+from neuroav.progress import Progress
+from neuroav.train.checkpoint import load_json, load_tensors, save_json, save_tensors
+from neuroav.train.loop import Epoch, TwoStage, fit
+from neuroav.train.seed import seed_torch
+
+EVAL_BATCH = 256
+MAX_DEAD_SHARE = 0.5
+
+
+# ------------------------------------------------------------------------------------------------------- the data
+
+
+@dataclass(frozen=True)
+class Task:
+    """A store cut into the parts of the protocol.
+
+    Attributes:
+        store: the open feature store.
+        parts: per test set (``biased`` and ``shuffled``, or ``test``) and part, the clip indices.
+        scene: ``(N,)`` scene shown in each clip, or ``None`` where that is not known.
+        preferred: ``(K,)`` preferred scene of each class, or ``None``.
+    """
+
+    store: Store
+    parts: dict[str, dict[str, np.ndarray]]
+    scene: np.ndarray | None = None
+    preferred: np.ndarray | None = None
+
+    def classes(self, *names: str) -> np.ndarray:
+        """Sorted labels that occur in the named parts."""
+        first = next(iter(self.parts.values()))
+        return np.unique(self.store.labels[np.concatenate([first[name] for name in names])])
+
+    def data(self, indices: np.ndarray, statistics: Statistics) -> ClipData:
+        """Load and standardise clips."""
+        return ClipData(self.store.load(indices), statistics, self.store.class_vectors)
+
+
+def prepare(data: MotionScenesData | StoreData) -> Task:
+    """Open the store of an experiment, rendering MotionScenes first where it is not there yet."""
+    if isinstance(data, StoreData):
+        return _prepare_store(data)
+    from neuroav.data.motionscenes import generate, preferred_scenes, view
+
+    path = Path(data.store)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        generate(data.scenes, path)
+    store = Store(path)
+    wanted = json.loads(json.dumps(asdict(data.scenes)))
+    if any(store.settings.get(key) != value for key, value in wanted.items()):
+        raise fail(str(path), f"a store of MotionScenes {wanted}", str(store.settings), "Choose another data.store.")
+    parts = {name: view(store, data.scene_bias, name) for name in ("biased", "shuffled")}
+    preferred = preferred_scenes(data.scenes.seed)
+    return Task(store, parts, scene=np.asarray(store.extras["scene"]), preferred=preferred)
+
+
+def _prepare_store(data: StoreData) -> Task:
+    store = Store(data.store)
+    parts = np.asarray(store.parts)
+    if data.val_unseen or data.test_unseen:
+        labels = [store.class_names[i] for i in store.labels]
+        groups = store.extras.get("group")
+        parts = assign_parts(
+            labels, test_unseen=data.test_unseen, val_unseen=data.val_unseen, seed=data.seed, groups=groups
+        )
+    names = ("train", "val_seen", "val_unseen", "test_seen", "test_unseen")
+    split = {name: np.flatnonzero(parts == name) for name in names}
+    missing = [name for name, indices in split.items() if len(indices) == 0]
+    if missing:
+        raise fail(
+            data.store,
+            "clips in each of train, val_seen, val_unseen, test_seen, test_unseen",
+            f"none in {', '.join(missing)}",
+            "Give a part column in labels.csv, or val_unseen and test_unseen in StoreData.",
+        )
+    return Task(store, {"test": split})
+
+
+# ------------------------------------------------------------------------------------------------------ evaluation
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Distances of some clips to the competing classes, and what follows from them.
+
+    Attributes:
+        result: S, U, HM, ZSL and beta.
+        oracle: the same at the beta that is best on these very clips.
+        label: ``(B,)`` column of each clip's class.
+        prediction: ``(B,)`` predicted column at ``result.beta``.
+        classes: ``(K,)`` the store's label of each column.
+        seen: ``(K,)`` bool.
+    """
+
+    result: GZSLResult
+    oracle: GZSLResult
+    label: np.ndarray
+    prediction: np.ndarray
+    classes: np.ndarray
+    seen: np.ndarray
+
+
+@torch.no_grad()
+def distances(model: Any, data: ClipData, classes: np.ndarray) -> np.ndarray:
+    """``(B, K)`` distances of every clip to ``classes (K,)``, float32."""
+    vectors = data.class_vectors[torch.from_numpy(classes)]
+    return torch.cat([model.distances(batch, vectors) for batch in data.in_order(EVAL_BATCH)]).numpy()
+
+
+def evaluate(
+    model: nn.Module, data: ClipData, seen_classes: np.ndarray, unseen_classes: np.ndarray, beta: float | None
+) -> Evaluation:
+    """Evaluate clips against seen and unseen classes; ``beta=None`` searches it on these clips."""
+    classes = np.union1d(seen_classes, unseen_classes)
+    seen = np.isin(classes, seen_classes)
+    label = np.searchsorted(classes, data.labels.numpy())
+    dist = distances(model, data, classes)
+    oracle = evaluate_gzsl(dist, label, seen)
+    result = oracle if beta is None else evaluate_gzsl(dist, label, seen, beta=beta)
+    return Evaluation(result, oracle, label, calibrated_prediction(dist, seen, result.beta), classes, seen)
+
+
+@torch.no_grad()
+def layer_activity(model: Any, data: ClipData) -> list[dict[str, Any]]:
+    """Spike rate, dead share and threshold spread of every spiking layer over all valid steps of ``data``."""
+    if not hasattr(model, "activity"):
+        return []
+    spikes: dict[str, torch.Tensor] = {}
+    theta: dict[str, list[torch.Tensor]] = {}
+    steps = 0
+    for batch in data.in_order(EVAL_BATCH):
+        traces, valid = model.activity(batch)
+        steps += int(valid.sum())
+        for name, trace in traces.items():
+            spikes[name] = spikes.get(name, 0) + trace.output[valid].sum(0, dtype=torch.float64)
+            theta.setdefault(name, []).append(trace.theta[valid])
+    rows = []
+    for name, total in spikes.items():
+        rate, threshold = total / steps, torch.cat(theta[name])
+        rows.append(
+            {
+                "name": name,
+                "rate": float(rate.mean()),
+                "dead_share": float((total == 0).double().mean()),
+                "theta_mean": float(threshold.mean()),
+                "theta_std": float(threshold.std()),
+            }
+        )
+    return rows
+
+
+def warn_of_silence(where: str, layers: list[dict[str, Any]]) -> None:
+    """Say loudly which layers are mostly dead; their silence shows in no score."""
+    for layer in layers:
+        if layer["dead_share"] > MAX_DEAD_SHARE:
+            sys.stderr.write(
+                f"WARNING {where}: {layer['dead_share']:.0%} of the neurons of layer {layer['name']} never fire "
+                f"(threshold {layer['theta_mean']:.3g}). Lower the threshold's v0 or check the inputs.\n"
+            )
+
+
+# -------------------------------------------------------------------------------------------------------- training
+
+
+def train(experiment: Experiment, task: Task, out: Path, on_epoch: Callable[[], None]) -> dict[str, Any]:
+    """Train by the experiment's protocol and save the evaluated model; returns what ``model.safetensors`` notes."""
+    config, store = experiment.train, task.store
+    parts = next(iter(task.parts.values()))
+    two_stage = isinstance(config.protocol, TwoStage)
+
+    def log(stage: int) -> Callable[[Epoch], None]:
+        def write(epoch: Epoch) -> None:
+            with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"stage": stage, **vars(epoch)}) + "\n")
+            on_epoch()
+
+        return write
+
+    def stage(number: int, names: Sequence[str], stop_after: int | None = None) -> tuple[nn.Module, Any, Statistics]:
+        indices = np.sort(np.concatenate([parts[name] for name in names]))
+        statistics = Statistics.of(store.load(indices))
+        data = task.data(indices, statistics)
+        val = task.data(np.concatenate([parts["val_seen"], parts["val_unseen"]]), statistics)
+        seen, unseen = task.classes("train"), task.classes("val_unseen")
+        seed_torch(experiment.seed, number)
+        model = models.build(experiment.model, data.spec, experiment.config)
+
+        def validate(model: nn.Module) -> tuple[float, float]:
+            result = evaluate(model, val, seen, unseen, None).result
+            return result.hm, result.beta
+
+        fitted = fit(
+            model,
+            data,
+            config,
+            seed=experiment.seed,
+            stage=number,
+            validate=validate,
+            stop_after=stop_after,
+            checkpoint=out / f"stage{number}.safetensors",
+            on_epoch=log(number),
+        )
+        return model, fitted, statistics
+
+    model, fitted, statistics = stage(1, ["train"])
+    best = fitted.history[fitted.best]
+    if two_stage:
+        model, _, statistics = stage(2, ["train", "val_seen", "val_unseen"], stop_after=fitted.best + 1)
+    note = {"beta": best.beta, "best_epoch": fitted.best, "val_hm": best.hm, "two_stage": two_stage}
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"statistics.{k}": torch.as_tensor(v, dtype=torch.float32) for k, v in vars(statistics).items()}
+    save_tensors(out / "model.safetensors", tensors, note)
+    return note
+
+
+def load_model(experiment: Experiment, task: Task, out: Path) -> tuple[nn.Module, Statistics, dict[str, Any]]:
+    """Rebuild the evaluated model of a run directory."""
+    tensors, note = load_tensors(out / "model.safetensors")
+    values = {k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith("statistics.")}
+    statistics = Statistics(**{**values, "events_per_step": float(values["events_per_step"])})
+    parts = next(iter(task.parts.values()))
+    spec = task.data(parts["train"][:1], statistics).spec
+    model = models.build(experiment.model, spec, experiment.config)
+    model.load_state_dict({k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith("model.")})
+    return model.eval(), statistics, note
+
+
+def score(experiment: Experiment, task: Task, out: Path) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """Evaluate the saved model on every test set; returns result rows and the arrays that the report draws."""
+    model, statistics, note = load_model(experiment, task, out)
+    seen = task.classes("train", "val_seen", "val_unseen") if note["two_stage"] else task.classes("train")
+    unseen = task.classes("test_unseen")
+    rows, arrays = [], {}
+    for test_set, parts in task.parts.items():
+        indices = np.concatenate([parts["test_seen"], parts["test_unseen"]])
+        indices = indices[np.isin(task.store.labels[indices], np.union1d(seen, unseen))]
+        data = task.data(indices, statistics)
+        found = evaluate(model, data, seen, unseen, note["beta"])
+        layers = layer_activity(model, data)
+        warn_of_silence(experiment.name, layers)
+        follows = None
+        if task.scene is not None and task.preferred is not None:
+            follows = follows_scene_share(found.prediction, task.scene[indices], task.preferred[found.classes])
+        rows.append(
+            {
+                "model": experiment.name,
+                "test_set": test_set,
+                "seed": experiment.seed,
+                **{k: getattr(found.result, k) for k in ("seen", "unseen", "hm", "zsl", "beta")},
+                "hm_oracle": found.oracle.hm,
+                "beta_oracle": found.oracle.beta,
+                "follows_scene": follows,
+                "chance_zsl": 1.0 / len(unseen),
+                "num_clips": len(indices),
+                "layers": layers,
+                **operations(model, data),
+            }
+        )
+        key = f"{experiment.name}|{test_set}"
+        arrays[f"confusion.{key}"] = confusion_matrix(found.label, found.prediction, len(found.classes))
+        for name, values in found.oracle.table.items():
+            if name != "zsl":
+                arrays[f"curve.{key}.{name}"] = np.asarray(values)
+        arrays["confusion.classes"] = np.array([task.store.class_names[i] for i in found.classes])
+        arrays["confusion.seen"] = found.seen
+    return rows, arrays
+
+
+def operations(model: nn.Module, data: ClipData) -> dict[str, float]:
+    """Operations per clip, counted on up to 64 clips; binary inputs count as accumulates, everything else as MACs."""
+    from neuroav.energy.count import count
+
+    batch = data.batch(np.arange(min(64, len(data))))
+    with torch.no_grad():
+        counted = count(model, lambda: model.distances(batch, data.class_vectors[:1]), batch.size)  # type: ignore[operator]
+    return {"macs": counted.macs, "acs": counted.acs, "neuron_updates": counted.neuron_updates}
+
+
+# --------------------------------------------------------------------------------------------------- run directories
+
+
+@contextmanager
+def claimed(out: Path, experiment: Experiment | None = None) -> Iterator[None]:
+    """Hold a run directory: nobody else's, nothing else's, resumable only by the same experiment.
+
+    Raises:
+        InputError: If another process works there, or the directory holds other files, another experiment, or a
+            finished run.
+    """
+    other = "Choose another --out."
+    if out.exists() and not out.is_dir():
+        raise fail(str(out), "a directory", "a file", other)
+    if out.is_dir() and any(out.iterdir()):
+        if not (out / "config.json").exists():
+            raise fail(str(out), "an empty directory or an unfinished run", "other files", other)
+        if (out / "results.json").exists():
+            raise fail(str(out), "an empty directory or an unfinished run", "a finished run", other)
+        if experiment is not None and not same(from_json(load_json(out / "config.json")), experiment):
+            raise fail(str(out), "an unfinished run of the same experiment", "one of another", other)
+    out.mkdir(parents=True, exist_ok=True)
+    lock = (out / "run.lock").open("w")
+    try:
+        import fcntl
+
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise fail(str(out), "a free directory", "one in use by another process", other) from None
+    except ImportError:
+        pass  # no advisory locks on this system
+    try:
+        yield
+    finally:
+        (out / "run.lock").unlink(missing_ok=True)
+        lock.close()
+
+
+def run_experiment(experiment: Experiment, out: Path, on_epoch: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """Train, evaluate and write a run directory (without the page); goes on where a killed run stopped."""
+    with claimed(out, experiment):
+        if not (out / "config.json").exists():
+            save_json(out / "config.json", to_json(experiment))
+        save_json(out / "versions.json", versions())
+        start = time.perf_counter()
+        task = prepare(experiment.data)
+        train(experiment, task, out, on_epoch)
+        seconds = time.perf_counter() - start
+        rows, arrays = score(experiment, task, out)
+        for row in rows:
+            row["train_s"] = seconds
+        arrays |= training_curves(experiment.name, out)
+        return write_results(out, experiment.name, "", rows, arrays, {"experiment": to_json(experiment)})
+
+
+def write_results(
+    out: Path,
+    title: str,
+    note: str,
+    rows: list[dict[str, Any]],
+    arrays: dict[str, np.ndarray],
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Write ``arrays.npz`` and then ``results.json``, whose presence marks a finished run."""
+    temporary = out / "arrays.tmp.npz"
+    np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+    os.replace(temporary, out / "arrays.npz")
+    results = {"title": title, "note": note, "settings": settings, "versions": versions(), "rows": rows}
+    save_json(out / "results.json", results)
+    return results
+
+
+def training_curves(name: str, out: Path) -> dict[str, np.ndarray]:
+    """Loss and validation HM per epoch of the first stage."""
+    lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    by_epoch = {e["index"]: e for e in map(json.loads, lines) if e["stage"] == 1}
+    epochs = [by_epoch[i] for i in sorted(by_epoch)]
+    curves = {"step": "index", "loss": "loss", "val_hm": "hm"}
+    return {f"log.{name}.{k}": np.array([e[v] for e in epochs], np.float64) for k, v in curves.items()}
+
+
+def versions() -> dict[str, str]:
+    """Versions, commit and machine, as saved with each run."""
+    from neuroav.kernels import cpu
+
+    root = Path(__file__).resolve().parents[1]
+    git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "not a git checkout"
+    return {
+        "neuroav": __version__,
+        "commit": commit,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "cpu_kernels": cpu.describe(),
+    }
+
+
+def run_many(experiments: Sequence[tuple[Experiment, Path]], workers: int, title: str = "training") -> list[dict[str, Any]]:
+    """Run experiments side by side in single-threaded processes; finished ones are read, not repeated."""
+    total = sum(e.train.epochs for e, _ in experiments)
+    pending = [(e, p) for e, p in experiments if not (p / "results.json").exists()]
+    context = get_context("forkserver" if sys.platform == "linux" else "spawn")
+    with Progress(title, total=total, unit="epoch") as bar, ProcessPoolExecutor(max(1, workers), context) as pool:
+        futures: list[Future[None]] = [pool.submit(_run_single_threaded, e, p) for e, p in pending]
+        try:
+            unfinished = set(futures)
+            while unfinished:
+                done, unfinished = wait(unfinished, timeout=0.5)
+                bar.update(_finished_epochs([p for _, p in experiments]) - bar.done)
+                for future in done:
+                    future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [load_json(p / "results.json") for _, p in experiments]
+
+
+def _run_single_threaded(experiment: Experiment, out: Path) -> None:
+    torch.set_num_threads(1)
+    run_experiment(experiment, out)
+
+
+def _finished_epochs(folders: Sequence[Path]) -> int:
+    count = 0
+    for folder in folders:
+        file = folder / "metrics.jsonl"
+        if file.exists():
+            count += sum(1 for line in file.read_text(encoding="utf-8").splitlines() if '"stage": 1' in line)
+    return count
+
+
+# ------------------------------------------------------------------------------------------------------ the commands
+
+
+def run_command(reference: str, overrides: Sequence[str], out: str | None, json_path: str | None) -> int:
+    """``neuroav run``: train and evaluate one experiment, write its report, print its table."""
+    experiment = load_experiment(reference, overrides)
+    folder = Path(out) if out else Path("runs") / experiment.name
+    with Progress(experiment.name, total=experiment.train.epochs, unit="epoch") as bar:
+        results = run_experiment(experiment, folder, bar.update)
+    return _show(results, folder, json_path)
+
+
+def eval_command(run_dir: str, json_path: str | None) -> int:
+    """``neuroav eval``: evaluate a finished run again and say whether the numbers are the same."""
+    folder = Path(run_dir)
+    if not (folder / "results.json").exists():
+        raise fail(run_dir, "a finished run directory", "none", "Make one with neuroav run.")
+    experiment = from_json(load_json(folder / "config.json"))
+    before = load_json(folder / "results.json")
+    rows, _ = score(experiment, prepare(experiment.data), folder)
+    figures = ("seen", "unseen", "hm", "zsl", "beta")
+    old = {r["test_set"]: [r[k] for k in figures] for r in before["rows"]}
+    changed = [r["test_set"] for r in rows if old.get(r["test_set"]) != [r[k] for k in figures]]
+    _print_table(rows, json_path, before | {"rows": rows})
+    verdict = f"differs from results.json on: {', '.join(changed)}" if changed else "the same numbers as results.json"
+    sys.stdout.write(f"{verdict}\n")
+    return 1 if changed else 0
+
+
+def _show(results: dict[str, Any], folder: Path, json_path: str | None) -> int:
+    from neuroav.report.html import write_report
+
+    page = write_report(folder)
+    _print_table(results["rows"], json_path, results)
+    sys.stdout.write(f"report: {page}\n")
+    return 0
+
+
+def _print_table(rows: list[dict[str, Any]], json_path: str | None, results: dict[str, Any]) -> None:
+    from neuroav.report.tables import format_text, results_table
+
+    sys.stdout.write(format_text(results_table(rows)) + "\n")
+    if json_path is not None:
+        save_json(Path(json_path), results)

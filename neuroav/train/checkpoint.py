@@ -1,0 +1,77 @@
+"""Checkpoints: tensors in safetensors, everything else in JSON; written whole or not at all, no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from neuroav.checks import fail
+
+
+def save_json(path: Path, value: Any) -> None:
+    """Write ``value`` to a temporary name, then rename."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=1, sort_keys=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def load_json(path: Path) -> Any:
+    """Read a JSON file; a missing or damaged one is an :class:`InputError`."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise fail(str(path), "a readable JSON file", type(error).__name__) from error
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], note: dict[str, Any] | None = None) -> None:
+    """Write tensors and a JSON note to a temporary name, then rename."""
+    temporary = path.with_name(path.name + ".tmp")
+    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, {"note": json.dumps(note or {})})
+    os.replace(temporary, path)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what :func:`save_tensors` wrote."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            note = json.loads((file.metadata() or {}).get("note", "{}"))
+        return load_file(path), note
+    except (OSError, SafetensorError) as error:
+        raise fail(str(path), "a checkpoint in safetensors format", str(error)) from error
+
+
+def training_state(model: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Flatten model, optimiser, best weights so far and torch's random state into named tensors."""
+    state = {f"model.{k}": v for k, v in model.state_dict().items()}
+    state |= {f"best.{k}": v for k, v in best.items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        state |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in values.items()}
+    state["rng"] = torch.get_rng_state()
+    return state
+
+
+def restore_training(
+    model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Undo :func:`training_state`; returns the best weights so far."""
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+
+    model.load_state_dict(part("model."))
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in part("optimizer.").items():
+        index, name = key.split(".", 1)
+        slots.setdefault(int(index), {})[name] = value
+    full = optimizer.state_dict()
+    optimizer.load_state_dict({"state": slots, "param_groups": full["param_groups"]})
+    torch.set_rng_state(state["rng"])
+    return part("best.")
