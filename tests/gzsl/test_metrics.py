@@ -81,8 +81,8 @@ def test_harmonic_mean_of_known_values(seen, unseen, expected):
 
 
 def test_follows_scene_counts_clips_sent_to_the_scene_they_show():
-    preferred = np.array([0, 1, -1])
-    prediction, shown = np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 0, 1])
+    preferred = np.array([7, 1, -1])
+    prediction, shown = np.array([0, 0, 1, 2, 2]), np.array([7, 0, 1, 2, 7])
     assert follows_scene_share(prediction, shown, preferred) == pytest.approx(2 / 5)
     assert follows_scene_share(np.array([2, 2]), np.array([0, 1]), preferred) == 0.0
 
