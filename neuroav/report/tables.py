@@ -1,0 +1,430 @@
+"""Tables of results: seeds become mean and spread, fractions become percent, and nothing missing becomes zero."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from neuroav.checks import fail
+
+Kind = Literal["percent", "count", "plain"]
+Row = Mapping[str, Any]
+
+MISSING = "-"
+TEST_SETS = ("biased", "shuffled", "test")
+SCORES = {"seen": "S", "unseen": "U", "hm": "HM", "zsl": "ZSL"}
+DEAD_LIMIT = 0.5
+RATE_LIMITS = (0.01, 0.5)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A mean over seeds with its sample standard deviation (``None`` for one seed).
+
+    Example:
+        >>> Quantity(0.452, 0.021, n=3).text()
+        '45.2±2.1'
+        >>> Quantity(1_230_000.0, None, n=1, kind="count").text()
+        '1.23M'
+    """
+
+    mean: float
+    sd: float | None
+    n: int
+    kind: Kind = "percent"
+
+    def text(self) -> str:
+        """Return the figure as printed; counts are shown without their spread."""
+        if self.kind == "count":
+            return format_count(self.mean)
+        scale, digits = (100, 1) if self.kind == "percent" else (1, 3)
+        spread = "" if self.sd is None else f"±{scale * self.sd:.{digits}f}"
+        return f"{scale * self.mean:.{digits}f}{spread}"
+
+
+Cell = str | Quantity | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column; neighbours with the same ``group`` share a heading."""
+
+    title: str
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns, rows of cells (``None`` is not measured) and the notes that explain them."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+def format_count(value: float) -> str:
+    """Return a count with three digits and a decimal prefix.
+
+    Example:
+        >>> [format_count(v) for v in (0, 950, 12_340, 2.5e9)]
+        ['0', '950', '12.3k', '2.50G']
+    """
+    for limit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            scaled = value / limit
+            digits = max(0, 2 - int(math.log10(abs(scaled))))
+            return f"{scaled:.{digits}f}{letter}"
+    return f"{value:.0f}"
+
+
+def aggregate(values: Iterable[float | None], kind: Kind = "percent") -> Quantity | None:
+    """Return mean and sample standard deviation over the seeds that have a value, ``None`` if none has.
+
+    Example:
+        >>> aggregate([0.25, None, 0.75]).text()
+        '50.0±35.4'
+    """
+    known = [float(v) for v in values if v is not None and not math.isnan(v)]
+    if not known:
+        return None
+    sd = statistics.stdev(known) if len(known) > 1 else None
+    return Quantity(statistics.fmean(known), sd, len(known), kind)
+
+
+def models_in(rows: Sequence[Row]) -> list[str]:
+    """Return the models in the order of their first row."""
+    for i, row in enumerate(rows):
+        if "model" not in row or "test_set" not in row:
+            raise fail("results.json", f"rows[{i}] with model and test_set", f"keys {', '.join(sorted(row)) or 'none'}")
+    return list(dict.fromkeys(str(row["model"]) for row in rows))
+
+
+def sets_in(rows: Sequence[Row]) -> list[str]:
+    """Return the test sets that occur: biased, shuffled, test, then any other in order of appearance."""
+    found = dict.fromkeys(str(row["test_set"]) for row in rows)
+    return [*(name for name in TEST_SETS if name in found), *(name for name in found if name not in TEST_SETS)]
+
+
+def quantity(rows: Sequence[Row], model: str, test_set: str, key: str, kind: Kind = "percent") -> Quantity | None:
+    """Aggregate ``key`` over the seeds of one model on one test set."""
+    return aggregate((r.get(key) for r in rows if r["model"] == model and r["test_set"] == test_set), kind)
+
+
+def results_table(rows: Sequence[Row]) -> Table:
+    """Return the one table of a run: a row per model, scores per test set, spikes and operations.
+
+    Args:
+        rows: ``results.json["rows"]``: fractions, one row per (model, test set, seed); absent or ``None`` values
+            stay missing.
+
+    Returns:
+        Percent for scores, rates and shares; counts for operations.
+
+    Raises:
+        InputError: If a row lacks ``model`` or ``test_set``.
+
+    Example:
+        >>> table = results_table([{"model": "m", "test_set": "test", "seed": 0, "seen": 0.5, "unseen": 0.25}])
+        >>> [c if c is None or isinstance(c, str) else c.text() for c in table.rows[0]][:4]
+        ['m', '50.0', '25.0', None]
+    """
+    models, test_sets = models_in(rows), sets_in(rows)
+    columns = [Column("model")]
+    columns += [Column(title, name) for name in test_sets for title in SCORES.values()]
+    if "shuffled" in test_sets:
+        columns.append(Column("scene", "follows"))
+    columns += [Column("rate", "spikes"), Column("dead", "spikes"), Column("MAC", "ops/clip"), Column("AC", "ops/clip")]
+    body: list[tuple[Cell, ...]] = []
+    for model in models:
+        cells: list[Cell] = [model]
+        cells += [quantity(rows, model, name, key) for name in test_sets for key in SCORES]
+        if "shuffled" in test_sets:
+            cells.append(quantity(rows, model, "shuffled", "follows_scene"))
+        cells += [*_spike_figures(rows, model), *(_first(rows, model, key) for key in ("macs", "acs"))]
+        body.append(tuple(cells))
+    return Table(tuple(columns), tuple(body), _results_notes(rows, test_sets))
+
+
+def _first(rows: Sequence[Row], model: str, key: str) -> Quantity | None:
+    """Aggregate a count on the first test set that has it."""
+    figures = (quantity(rows, model, name, key, "count") for name in sets_in(rows))
+    return next((figure for figure in figures if figure is not None), None)
+
+
+def _layer_rows(rows: Sequence[Row], model: str) -> list[Row]:
+    """Return the rows with layer figures on the first test set that has any."""
+    for name in sets_in(rows):
+        found = [r for r in rows if r["model"] == model and r["test_set"] == name and r.get("layers")]
+        if found:
+            return found
+    return []
+
+
+def _spike_figures(rows: Sequence[Row], model: str) -> tuple[Quantity | None, Quantity | None]:
+    """Return the spike rate averaged over layers and the dead share of the worst layer."""
+    rates: list[float] = []
+    worst: list[float] = []
+    for row in _layer_rows(rows, model):
+        if (rate := aggregate(layer.get("rate") for layer in row["layers"])) is not None:
+            rates.append(rate.mean)
+        if dead := [layer["dead_share"] for layer in row["layers"] if layer.get("dead_share") is not None]:
+            worst.append(max(dead))
+    return aggregate(rates), aggregate(worst)
+
+
+def _results_notes(rows: Sequence[Row], test_sets: Sequence[str]) -> tuple[str, ...]:
+    notes = [
+        f"Percent. {seeds_note(rows)}",
+        "S, U: mean class recall, seen and unseen, at the validated β; HM: their harmonic mean; "
+        f"ZSL: unseen classes only{_chance_note(rows)}.",
+    ]
+    if "shuffled" in test_sets:
+        notes.append("follows scene: share of shuffled clips given a class whose preferred scene is the one shown.")
+    notes.append("rate: spikes per neuron and step, mean over layers; dead: silent neurons in the worst layer.")
+    notes.append("MAC, AC: estimate, counted from the model and its spikes, not measured on a device.")
+    return tuple(notes)
+
+
+def seeds_note(rows: Sequence[Row]) -> str:
+    """Return the sentence that says over how many seeds each figure is taken."""
+    counts = {m: len({r.get("seed") for r in rows if r["model"] == m}) for m in models_in(rows)}
+    sizes = sorted(set(counts.values()))
+    if sizes == [1]:
+        return "One seed, so no spread: small differences are not findings."
+    if len(sizes) == 1:
+        return f"Mean ± s.d. over n = {sizes[0]} seeds."
+    return "Mean ± s.d. over seeds, n: " + ", ".join(f"{m} {n}" for m, n in counts.items()) + "."
+
+
+def _chance_note(rows: Sequence[Row]) -> str:
+    chance = aggregate(row.get("chance_zsl") for row in rows)
+    return "" if chance is None else f" (chance {100 * chance.mean:.1f})"
+
+
+def calibration_table(rows: Sequence[Row]) -> Table:
+    """Return HM at the validated beta beside HM at each test set's own best beta, which no model may use.
+
+    Example:
+        >>> row = {"model": "m", "test_set": "test", "hm": 0.3, "beta": 1.2, "hm_oracle": 0.4, "beta_oracle": 0.8}
+        >>> print(format_text(calibration_table([row])).splitlines()[2])
+        m     | 1.200 30.0    0.800      40.0
+    """
+    fields: tuple[tuple[str, str, Kind], ...] = (
+        ("beta", "β", "plain"),
+        ("hm", "HM", "percent"),
+        ("beta_oracle", "oracle β", "plain"),
+        ("hm_oracle", "oracle HM", "percent"),
+    )
+    test_sets = sets_in(rows)
+    columns = [Column("model"), *(Column(title, name) for name in test_sets for _, title, _ in fields)]
+    body = [
+        (model, *(quantity(rows, model, name, key, kind) for name in test_sets for key, _, kind in fields))
+        for model in models_in(rows)
+    ]
+    note = "β: chosen on validation; oracle β: best on the test set itself, shown for comparison only."
+    return Table(tuple(columns), tuple(body), (note,))
+
+
+def layers_table(rows: Sequence[Row]) -> Table:
+    """Return one row per model and spiking layer: rate, dead share, threshold, and a warning where one is due."""
+    columns = ("model", "layer", "rate %", "dead %", "θ mean", "θ s.d.", "warning")
+    fields: tuple[tuple[str, Kind], ...] = (
+        ("rate", "percent"),
+        ("dead_share", "percent"),
+        ("theta_mean", "plain"),
+        ("theta_std", "plain"),
+    )
+    body: list[tuple[Cell, ...]] = []
+    for model in models_in(rows):
+        found = _layer_rows(rows, model)
+        for name in dict.fromkeys(layer["name"] for row in found for layer in row["layers"]):
+            same = [layer for row in found for layer in row["layers"] if layer["name"] == name]
+            figures = [aggregate((layer.get(key) for layer in same), kind) for key, kind in fields]
+            body.append((model, name, *figures, layer_warning(figures[0], figures[1])))
+    note = (
+        f"A warning is shown where more than {100 * DEAD_LIMIT:.0f} % of a layer never spikes, "
+        f"or its rate lies outside {100 * RATE_LIMITS[0]:.0f}-{100 * RATE_LIMITS[1]:.0f} %."
+    )
+    return Table(tuple(map(Column, columns)), tuple(body), (note,))
+
+
+def layer_warning(rate: Quantity | None, dead: Quantity | None) -> str:
+    """Return what is wrong with a layer, or an empty string.
+
+    Example:
+        >>> layer_warning(Quantity(0.004, None, 1), Quantity(0.6, None, 1))
+        'mostly dead, hardly spikes'
+    """
+    found = []
+    if dead is not None and dead.mean > DEAD_LIMIT:
+        found.append("mostly dead")
+    if rate is not None and rate.mean < RATE_LIMITS[0]:
+        found.append("hardly spikes")
+    if rate is not None and rate.mean > RATE_LIMITS[1]:
+        found.append("spikes nearly always")
+    return ", ".join(found)
+
+
+def layer_warnings(rows: Sequence[Row]) -> list[str]:
+    """Return one line for every layer that deserves a warning."""
+    return [f"{row[0]}, layer {row[1]}: {row[-1]}" for row in layers_table(rows).rows if row[-1]]
+
+
+def _layers_block(rows: Sequence[Row]) -> Table:
+    """Return rate/dead share with a row per model and a column per layer, to fit a terminal."""
+    long = layers_table(rows).rows
+    layers = list(dict.fromkeys(str(row[1]) for row in long))
+    cells = {(row[0], row[1]): "/".join(map(_mean_text, row[2:4])) for row in long}
+    body = [(m, *(cells.get((m, name)) for name in layers)) for m in dict.fromkeys(str(row[0]) for row in long)]
+    columns = (Column("model"), *(Column(name, "spike rate/dead share per layer") for name in layers))
+    return Table(columns, tuple(body))
+
+
+def _mean_text(cell: Cell) -> str:
+    return f"{100 * cell.mean:.1f}" if isinstance(cell, Quantity) else MISSING
+
+
+def cell_text(cell: Cell, missing: str = MISSING) -> str:
+    """Return a cell as plain text."""
+    if cell is None:
+        return missing
+    return cell.text() if isinstance(cell, Quantity) else cell
+
+
+def format_text(table: Table) -> str:
+    """Return aligned plain text: group headings, titles, rows, notes.
+
+    Example:
+        >>> print(format_text(Table((Column("m"), Column("S", "test"), Column("U", "test")), (("a", "1", None),))))
+          | test
+        m | S  U
+        a | 1  -
+    """
+    body = [[cell_text(cell) for cell in row] for row in table.rows]
+    widths = [max(map(len, (c.title, *(row[i] for row in body)))) for i, c in enumerate(table.columns)]
+    spans = column_groups(table.columns)
+    for title, start, stop in spans:
+        widths[stop - 1] += max(0, len(title) - sum(widths[start:stop]) - (stop - start - 1))
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+        return " | ".join(" ".join(padded[start:stop]) for _, start, stop in spans).rstrip()
+
+    heads = []
+    if any(c.group for c in table.columns):
+        total = [sum(widths[a:b]) + b - a - 1 for _, a, b in spans]
+        heads = [" | ".join(title.center(w) for (title, _, _), w in zip(spans, total, strict=True)).rstrip()]
+    return "\n".join([*heads, line([c.title for c in table.columns]), *map(line, body), *table.notes])
+
+
+def column_groups(columns: Sequence[Column]) -> list[tuple[str, int, int]]:
+    """Return (group, first, last + 1) for each run of columns that share a group."""
+    spans: list[tuple[str, int, int]] = []
+    for i, column in enumerate(columns):
+        if spans and spans[-1][0] == column.group:
+            spans[-1] = (column.group, spans[-1][1], i + 1)
+        else:
+            spans.append((column.group, i, i + 1))
+    return spans
+
+
+def _flat_titles(table: Table) -> list[str]:
+    return [f"{c.group} {c.title}".strip() for c in table.columns]
+
+
+def format_markdown(table: Table) -> str:
+    """Return a Markdown table; groups go into the titles.
+
+    Example:
+        >>> print(format_markdown(Table((Column("m"), Column("S", "test")), (("a|b", None),))))
+        | m | test S |
+        |:--|--:|
+        | a\\|b | - |
+    """
+
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    rule = "|:--|" + "--:|" * (len(table.columns) - 1)
+    body = [line(map(cell_text, row)) for row in table.rows]
+    notes = ["", *table.notes] if table.notes else []
+    return "\n".join([line(_flat_titles(table)), rule, *body, *notes])
+
+
+def format_csv(table: Table) -> str:
+    """Return comma-separated values in percent or counts; a column with any spread is followed by its s.d.
+
+    Example:
+        >>> print(format_csv(Table((Column("m"), Column("S", "test")), (("a", Quantity(0.5, 0.1, 2)),))))
+        m,test S,test S s.d.
+        a,50,10
+        <BLANKLINE>
+    """
+    spread = [any(isinstance(c, Quantity) and c.sd is not None for c in column) for column in zip(*table.rows)]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    spread += [False] * (len(table.columns) - len(spread))
+    titles = [[t, f"{t} s.d."] if s else [t] for t, s in zip(_flat_titles(table), spread)]
+    writer.writerow([title for pair in titles for title in pair])
+    for row in table.rows:
+        writer.writerow([value for cell, s in zip(row, spread) for value in _csv_values(cell, s)])
+    return out.getvalue()
+
+
+def _csv_values(cell: Cell, spread: bool) -> list[str]:
+    if not isinstance(cell, Quantity):
+        return [cell or "", ""] if spread else [cell or ""]
+    scale = 100 if cell.kind == "percent" else 1
+    values = [f"{scale * cell.mean:.6g}" if cell.kind == "count" else f"{scale * cell.mean:.4g}"]
+    if spread:
+        values.append("" if cell.sd is None else f"{scale * cell.sd:.4g}")
+    return values
+
+
+def format_results(rows: Sequence[Row]) -> str:
+    """Return what a command prints at its end: the table, the calibration, the layers, and any warning.
+
+    Args:
+        rows: ``results.json["rows"]``.
+    """
+    blocks = [format_text(results_table(rows))]
+    if any(row.get("hm_oracle") is not None for row in rows):
+        blocks.append(format_text(calibration_table(rows)))
+    layers = _layers_block(rows)
+    if layers.rows:
+        blocks.append(format_text(layers))
+    warnings = layer_warnings(rows)
+    if warnings:
+        blocks.append("\n".join(f"warning: {line}" for line in warnings))
+    return "\n\n".join(blocks)
+
+
+def summary_sentence(rows: Sequence[Row]) -> str:
+    """Return one sentence on the best model of the hardest test set present, with its runner-up.
+
+    Example:
+        >>> summary_sentence([{"model": "a", "test_set": "test", "seed": 0, "hm": 0.4}]).split(". ")[0]
+        'The highest harmonic mean on the test set is 40.0 %: a'
+    """
+    test_sets = sets_in(rows)
+    if not test_sets:
+        return "No model has been evaluated."
+    name = "shuffled" if "shuffled" in test_sets else test_sets[0]
+    scored = [(q, m) for m in models_in(rows) if (q := quantity(rows, m, name, "hm")) is not None]
+    if not scored:
+        return "No harmonic mean has been measured."
+    ranked = sorted(scored, key=lambda pair: -pair[0].mean)
+    where = {"shuffled": "clips with shuffled scenes", "biased": "clips with the training scenes"}
+    best, model = ranked[0]
+    zsl = quantity(rows, model, name, "zsl")
+    text = f"The highest harmonic mean on {where.get(name, 'the test set')} is {best.text()} %: {model}"
+    if zsl is not None:
+        text += f" (ZSL {zsl.text()} %)"
+    if len(ranked) > 1:
+        text += f"; second: {ranked[1][1]}, {ranked[1][0].text()} %"
+    return f"{text}. {seeds_note(rows)}"
