@@ -26,7 +26,7 @@ def fabricate_rows(seeds: int, layers: bool = True) -> list[dict[str, Any]]:
         for test_set in ("biased", "shuffled"):
             for seed in range(seeds):
                 rng = np.random.default_rng([m, seed, test_set == "biased"])
-                seen, unseen = (0.55, 0.4) - 0.06 * m * (test_set == "shuffled") + rng.normal(0, 0.02, 2)
+                seen, unseen = rng.normal((0.55 - 0.05 * m, 0.4 - 0.04 * m * (test_set == "shuffled")), 0.02)
                 row = {
                     "model": model,
                     "test_set": test_set,
