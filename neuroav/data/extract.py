@@ -204,12 +204,9 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 def _start_worker() -> None:
     """One thread per process; an interrupt is the parent's business; no worker outlives its parent."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # for the compiled kernels, which load after this
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by torch and the compiled kernels, which load later
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def _end_with_parent() -> None:
