@@ -113,11 +113,7 @@ def _check_groups(members: dict[str, set[str]], rests: dict[str, str]) -> None:
 
 def _split_class(ordered: list[str], part_of: dict[str, str], rest: str, shares: dict[str, float]) -> None:
     """Place the groups of one class; groups shared with an earlier class keep their part and count."""
-    left = {}
-    free = len(ordered) - 1
-    for part, share in shares.items():
-        left[part] = min(int(share * len(ordered) + 0.5), free)
-        free -= left[part]
+    left = {part: int(share * len(ordered) + 0.5) for part, share in shares.items()}
     left[rest] = len(ordered)
     for key in ordered:
         if key in part_of:

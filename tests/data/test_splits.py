@@ -68,6 +68,14 @@ def test_shares_are_met_per_class():
     assert count("t1")["test_unseen"] == 7
 
 
+def test_groups_shared_with_another_class_count_towards_its_shares():
+    groups = [f"g{i}" for i in [*range(20), *range(40)]]
+    parts = assign_parts(["s1"] * 20 + ["s2"] * 40, test_unseen=[], val_unseen=[], groups=groups)
+    assert (parts[:20] == "test_seen").sum() == 5
+    assert (parts[20:] == "test_seen").sum() == 10
+    assert (parts[20:] == "val_seen").sum() == 6
+
+
 def test_another_seed_draws_other_clips_and_the_same_seed_the_same():
     labels = ["s1"] * 40
     draws = [assign_parts(labels, test_unseen=[], val_unseen=[], seed=seed).tolist() for seed in (0, 0, 1)]

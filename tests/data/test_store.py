@@ -154,6 +154,16 @@ def test_a_job_resumed_from_a_torn_clip_ends_in_the_same_bytes(tmp_path):
     assert path.read_bytes() == write_store(tmp_path / "whole.h5").read_bytes()
 
 
+def test_a_clip_whose_bytes_changed_is_dropped_with_those_after_it(tmp_path):
+    path = tmp_path / "s.h5"
+    end = len(interrupt_bytes(tmp_path / "one", 1))
+    partial = interrupt(path, 3)
+    whole = bytearray(partial.read_bytes())
+    whole[end + 500] ^= 1
+    partial.write_bytes(whole)
+    assert len(interrupt(path, 0).read_bytes()) == end
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -288,6 +298,14 @@ def test_a_truncated_store_is_called_damaged(tmp_path, share):
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(InputError, match=r"damaged|not HDF5"):
         Store(path)
+
+
+def test_tables_of_different_lengths_are_called_damaged(tmp_path):
+    with h5py.File(write_store(tmp_path / "s.h5"), "a") as file:
+        del file["labels"]
+        file["labels"] = np.zeros(8, np.int64)
+    with pytest.raises(InputError, match="arrays differ in length"):
+        Store(tmp_path / "s.h5")
 
 
 @pytest.mark.parametrize("key", ["video", "labels", "extras/u", "class_vectors"])

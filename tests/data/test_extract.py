@@ -1,0 +1,279 @@
+"""Extraction from folders of clips written here with PyAV: content, order, bad files, resumption, refusals."""
+
+import json
+import math
+import signal
+import subprocess
+import sys
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from neuroav.checks import InputError
+from neuroav.cli import main
+from neuroav.data import extract
+from neuroav.data.classic import describe_clip
+from neuroav.data.extract import extract_command, map_processes, read_labels
+from neuroav.data.store import Store
+from neuroav.events.io import read_clip
+
+RATE = 16000
+
+
+def write_clip(path, frames=12, audio=True, fps=10, seed=0):
+    """A bright square that moves over a dark ground, and a tone."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=fps)
+        video.width = video.height = 64
+        video.pix_fmt = "yuv420p"
+        sound = container.add_stream("aac", rate=RATE, layout="mono") if audio else None
+        for i in range(frames):
+            image = np.full((64, 64, 3), 30, np.uint8)
+            left = (5 * i + 7 * seed) % 44
+            image[20:40, left : left + 20] = 220
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+        container.mux(video.encode())
+        if sound is not None:
+            time_s = np.arange(RATE * frames // fps) / RATE
+            tone = np.sin(2 * np.pi * (300 + 100 * seed) * time_s).astype(np.float32)[None] * 0.5
+            frame = av.AudioFrame.from_ndarray(tone, "fltp", "mono")
+            frame.sample_rate, frame.time_base = RATE, Fraction(1, RATE)
+            container.mux(sound.encode(frame))
+            container.mux(sound.encode())
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Five good clips of three classes (one silent, one of a single frame) and two that are none."""
+    folder = tmp_path_factory.mktemp("clips")
+    (folder / "sub").mkdir()
+    for i, name in enumerate(["b.mp4", "a.mp4", "sub/c.mp4"]):
+        write_clip(folder / name, frames=10 + 3 * i, seed=i)
+    write_clip(folder / "silent.mp4", audio=False)
+    write_clip(folder / "one.mp4", frames=1, audio=False)
+    (folder / "text.mp4").write_text("no film")
+    (folder / "cut.mp4").write_bytes((folder / "a.mp4").read_bytes()[:700])
+    return folder
+
+
+LABELS = """file,label,remark,part,group
+b.mp4,Long jump,x,train,g1
+text.mp4,Archery,,,
+a.mp4,Archery,,test_seen,g2
+sub/c.mp4,rain,,test_unseen,
+silent.mp4,rain,,test_unseen,g3
+cut.mp4,rain,,test_unseen,
+one.mp4,Archery,,,
+"""
+GOOD = ["b.mp4", "a.mp4", "sub/c.mp4", "silent.mp4", "one.mp4"]
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    (tmp_path / "labels.csv").write_text(LABELS)
+    names = np.array(["archery", "Long Jump", "Rain", "dog"])
+    np.savez(tmp_path / "vectors.npz", names=names, vectors=np.eye(4, dtype=np.float32))
+    return {"labels": str(tmp_path / "labels.csv"), "vectors": str(tmp_path / "vectors.npz")}
+
+
+@pytest.fixture
+def one_process(monkeypatch):
+    """Describe in this process, to spare the start of workers where they are not the point."""
+    monkeypatch.setattr(extract, "map_processes", lambda function, items, workers: ((i, function(i)) for i in items))
+
+
+def assert_same_store(got, want):
+    with Store(got) as one, Store(want) as two:
+        assert one.names == two.names
+        assert one.class_names == two.class_names
+        for key in ("parts", "labels", "lengths", "class_vectors"):
+            np.testing.assert_array_equal(getattr(one, key), getattr(two, key))
+        for key in ("t_s", "video", "audio", "motion"):
+            np.testing.assert_array_equal(getattr(one.load(), key), getattr(two.load(), key))
+
+
+def test_a_folder_becomes_a_store_and_bad_files_a_report(folder, inputs, tmp_path, capsys):
+    out, report = tmp_path / "s.h5", tmp_path / "s.json"
+    argv = ["extract", str(folder), "--labels", inputs["labels"], "--vectors", inputs["vectors"]]
+    status = main([*argv, "-o", str(out), "--workers", "2", "--json", str(report)])
+    assert status == 0
+    with Store(out) as store:
+        store.verify()
+        assert store.names == GOOD
+        assert store.class_names == ["Archery", "Long jump", "rain"]
+        assert store.class_vectors.argmax(axis=1).tolist() == [0, 1, 2]
+        assert [store.class_names[k] for k in store.labels] == ["Long jump", "Archery", "rain", "rain", "Archery"]
+        assert store.parts.tolist() == ["train", "test_seen", "test_unseen", "test_unseen", ""]
+        assert store.extras["group"].tolist() == ["g1", "g2", "", "g3", ""]
+        assert store.extras["has_audio"].tolist() == [1, 1, 1, 0, 0]
+        np.testing.assert_allclose(store.extras["duration_s"], [1.0, 1.3, 1.6, 1.2, 0.0], atol=1e-3)
+        assert store.lengths.tolist() == [5, 7, 8, 6, 1]
+        clips = [store.clip(i) for i in range(5)]
+    decoded = read_clip(folder / "sub/c.mp4")
+    alone = describe_clip(decoded.frames, decoded.t_us, decoded.audio, decoded.audio_rate)
+    for key in ("t_s", "video", "audio", "motion"):
+        np.testing.assert_array_equal(getattr(clips[2], key), getattr(alone, key))
+    assert clips[2].motion.sum() > 100
+    assert clips[4].motion.sum() == 0
+    printed = capsys.readouterr().out
+    assert "2 of 7 files were left out" in printed
+    assert "2 of 5 clips have no sound and got a silent track: silent.mp4, one.mp4" in printed
+    told = json.loads(report.read_text())
+    assert list(told["left_out"]) == ["text.mp4", "cut.mp4"]
+    assert all(told["left_out"].values())
+    assert told["silent"] == ["silent.mp4", "one.mp4"]
+    assert [row["file"] for row in told["rows"]] == GOOD
+
+
+def test_a_killed_job_goes_on_and_ends_in_the_same_store(folder, inputs, tmp_path, capsys, one_process):
+    extract_command(str(folder), out=str(tmp_path / "whole.h5"), **inputs)
+    code = (
+        "import os, signal, sys\nfrom neuroav.data import extract\n"
+        "write = extract.StoreWriter.write\n"
+        "def stop_at_third(self, record):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL) if len(self.done) == 2 else write(self, record)\n"
+        "extract.StoreWriter.write = stop_at_third\n"
+        "extract.extract_command(*sys.argv[1:], workers=1)\n"
+    )
+    out = tmp_path / "s.h5"
+    argv = [str(folder), inputs["labels"], inputs["vectors"], str(out)]
+    killed = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not out.exists()
+    capsys.readouterr()
+    extract_command(str(folder), out=str(out), **inputs)
+    assert "going on after 2 of 7 clips" in capsys.readouterr().out
+    assert_same_store(out, tmp_path / "whole.h5")
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_complete_store_is_left_as_it_is(folder, inputs, tmp_path, capsys, one_process, monkeypatch):
+    out = tmp_path / "s.h5"
+    extract_command(str(folder), out=str(out), **inputs)
+    before = out.stat().st_mtime_ns
+    monkeypatch.setattr(extract, "map_processes", None)
+    capsys.readouterr()
+    assert extract_command(str(folder), out=str(out), **inputs) == 0
+    printed = capsys.readouterr().out
+    assert "is complete already" in printed
+    assert "text.mp4: left out when the store was written; delete the store to try again" in printed
+    assert out.stat().st_mtime_ns == before
+
+
+def test_a_store_of_other_labels_or_bins_is_refused(folder, inputs, tmp_path, one_process, monkeypatch):
+    out = tmp_path / "s.h5"
+    extract_command(str(folder), out=str(out), **inputs)
+    monkeypatch.setitem(extract.SETTINGS, "bin_s", 0.4)
+    with pytest.raises(InputError, match=r"other bin_s \(0.2 there, 0.4 now\)"):
+        extract_command(str(folder), out=str(out), **inputs)
+    monkeypatch.undo()
+    (tmp_path / "labels.csv").write_text(LABELS.replace("a.mp4,Archery", "a.mp4,Long jump"))
+    with pytest.raises(InputError, match="other labels"):
+        extract_command(str(folder), out=str(out), **inputs)
+
+
+def test_another_file_in_place_of_the_store_is_kept(folder, inputs, tmp_path):
+    (tmp_path / "s.h5").write_text("a diary")
+    with pytest.raises(InputError, match="not HDF5"):
+        extract_command(str(folder), out=str(tmp_path / "s.h5"), **inputs)
+    assert (tmp_path / "s.h5").read_text() == "a diary"
+
+
+def test_if_no_clip_can_be_read_nothing_is_written_but_the_reasons(folder, inputs, tmp_path, one_process):
+    (tmp_path / "labels.csv").write_text("file,label\ntext.mp4,rain\ncut.mp4,dog\n")
+    with pytest.raises(InputError, match=r"none of 2 \(text\.mp4: .*cut\.mp4: "):
+        extract_command(str(folder), out=str(tmp_path / "s.h5"), json_path=str(tmp_path / "s.json"), **inputs)
+    assert list(json.loads((tmp_path / "s.json").read_text())["left_out"]) == ["text.mp4", "cut.mp4"]
+    assert not list(tmp_path.glob("s.h5*"))
+
+
+def test_a_worker_that_dies_takes_no_other_item_with_it():
+    slow, deadly = "__import__('time').sleep(0.5) or 'slow'", "__import__('os')._exit(1)"
+    results = dict(map_processes(eval, [slow, deadly, "2", "3"], workers=2))
+    assert "died" in results.pop(deadly)
+    assert results == {slow: "slow", "2": 2, "3": 3}
+
+
+def test_results_come_in_order_from_a_bounded_number_ahead():
+    taken = []
+    results = map_processes(math.sqrt, (taken.append(i) or i for i in range(40)), workers=2, ahead=3)
+    assert next(results) == (0, 0.0)
+    assert len(taken) == 6
+    assert [value for _, value in results] == [math.sqrt(i) for i in range(1, 40)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "columns file and label, got an empty file"),
+        ("a.mp4,rain\n", "columns file and label, got a.mp4, rain"),
+        ("file,label\n", "at least one clip, got only a header"),
+        ("file,label\na.mp4,\n", "line 2: expected a value in column label, got none"),
+        ("file,label\na.mp4,rain\n./a.mp4,rain\n", "every file once, got a.mp4 more than once"),
+        (
+            "file,label\nx1,r\na.mp4,r\nx2,r\nx3,r\nx4,r\n",
+            r"4 of 5 absent: x1, x2, x3 and 1 more\. Nothing",
+        ),
+        (
+            "file,label,part\na.mp4,rain,tran\n",
+            "line 2: expected part to be .* got 'tran'. Did you mean 'train'",
+        ),
+        (
+            "file,label,part\na.mp4,rain,train\nb.mp4,rain,test_unseen\n",
+            "test_unseen classes kept out of training, got 'rain' in test_unseen and train",
+        ),
+        ("file,label\na.mp4,\xff\n", "a CSV file in UTF-8"),
+    ],
+)
+def test_labels_that_cannot_be_meant_are_refused(folder, tmp_path, text, expected):
+    (tmp_path / "labels.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=expected):
+        read_labels(tmp_path / "labels.csv", folder)
+
+
+def test_labels_are_read_by_column_name_with_or_without_mark(folder, tmp_path):
+    (tmp_path / "labels.csv").write_text('\ufeffgroup , label,file\ng," rain, light ",sub/../a.mp4\n\n')
+    (row,) = read_labels(tmp_path / "labels.csv", folder)
+    assert (row.file, row.label, row.part, row.group, row.vector) == ("a.mp4", "rain, light", "", "g", "rain, light")
+
+
+def test_a_missing_or_empty_folder_is_named(tmp_path):
+    (tmp_path / "labels.csv").write_text("file,label\na.mp4,rain\n")
+    with pytest.raises(InputError, match="no such folder"):
+        read_labels(tmp_path / "labels.csv", tmp_path / "clips")
+    (tmp_path / "clips" / "sub").mkdir(parents=True)
+    with pytest.raises(InputError, match="a folder without files"):
+        read_labels(tmp_path / "labels.csv", tmp_path / "clips")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("file,label\na.mp4,Long jmp\n", "vector for class 'Long jmp'.*Did you mean 'Long Jump'"),
+        (
+            "file,label\na.mp4,rain\nb.mp4,Rain\n",
+            r"of its own for every label, got 'Rain' for \['rain', 'Rain'\]",
+        ),
+        ("file,label,vector\na.mp4,pet,dog\nb.mp4,pet,rain\n", "one vector for label 'pet', got 'dog' and 'Rain'"),
+    ],
+)
+def test_every_class_needs_one_vector_of_its_own(folder, inputs, tmp_path, text, expected):
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(InputError, match=expected):
+        extract_command(str(folder), out=str(tmp_path / "s.h5"), **inputs)
+    assert not list(tmp_path.glob("s.h5*"))
+
+
+def test_a_class_may_name_its_vector(folder, inputs, tmp_path, one_process):
+    (tmp_path / "labels.csv").write_text("file,label,vector\na.mp4,pet,dog\nb.mp4,rain,\n")
+    extract_command(str(folder), out=str(tmp_path / "s.h5"), **inputs)
+    with Store(tmp_path / "s.h5") as store:
+        assert store.class_names == ["pet", "rain"]
+        assert store.class_vectors.argmax(axis=1).tolist() == [3, 2]
+
+
+def test_no_workers_is_refused(folder, inputs, tmp_path):
+    with pytest.raises(InputError, match="at least 1 worker, got 0"):
+        extract_command(str(folder), out=str(tmp_path / "s.h5"), workers=0, **inputs)
