@@ -120,12 +120,12 @@ def spike_raster(model: Any, task: Task, index: int, statistics: Any) -> dict[st
 
 def _finish(folder: Path, rows: list[dict[str, Any]], note: str, json_path: str | None, seconds: float) -> int:
     from neuroav.report.html import write_report
-    from neuroav.report.tables import format_text, results_table
+    from neuroav.report.tables import format_results
 
     page = write_report(folder)
     if json_path is not None:
         save_json(Path(json_path), load_json(folder / "results.json"))
-    sys.stdout.write(f"\n{format_text(results_table(rows))}\n{note}\nreport: {page} ({seconds:.0f} s in all)\n")
+    sys.stdout.write(f"\n{format_results(rows)}\n{note}\nreport: {page} ({seconds:.0f} s in all)\n")
     return 0
 
 

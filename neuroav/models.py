@@ -12,7 +12,7 @@ from neuroav.checks import check_choice, fail
 if TYPE_CHECKING:
     from torch import nn
 
-    from neuroav.baselines.base import DataSpec
+    from neuroav.data.types import DataSpec
 
 MODELS = {
     "mdft": "neuroav.mdft.model:MDFT",

@@ -365,7 +365,7 @@ def run_experiment(experiment: Experiment, out: Path, on_epoch: Callable[[], Non
         rows, arrays = score(experiment, task, out)
         for row in rows:
             row["train_s"] = seconds
-        arrays |= training_curves(experiment.name, out)
+        arrays |= training_curves(experiment, out)
         return write_results(out, experiment.name, "", rows, arrays, {"experiment": to_json(experiment)})
 
 
@@ -386,13 +386,14 @@ def write_results(
     return results
 
 
-def training_curves(name: str, out: Path) -> dict[str, np.ndarray]:
-    """Loss and validation HM per epoch of the first stage."""
+def training_curves(experiment: Experiment, out: Path) -> dict[str, np.ndarray]:
+    """Loss and validation HM of the first stage against training steps."""
     lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     by_epoch = {e["index"]: e for e in map(json.loads, lines) if e["stage"] == 1}
     epochs = [by_epoch[i] for i in sorted(by_epoch)]
-    curves = {"step": "index", "loss": "loss", "val_hm": "hm"}
-    return {f"log.{name}.{k}": np.array([e[v] for e in epochs], np.float64) for k, v in curves.items()}
+    curves = {"loss": np.array([e["loss"] for e in epochs]), "val_hm": np.array([e["hm"] for e in epochs])}
+    curves["step"] = (1 + np.array([e["index"] for e in epochs])) * experiment.train.batches
+    return {f"log.{experiment.name}.{key}": values for key, values in curves.items()}
 
 
 def versions() -> dict[str, str]:
@@ -489,8 +490,8 @@ def _show(results: dict[str, Any], folder: Path, json_path: str | None) -> int:
 
 
 def _print_table(rows: list[dict[str, Any]], json_path: str | None, results: dict[str, Any]) -> None:
-    from neuroav.report.tables import format_text, results_table
+    from neuroav.report.tables import format_results
 
-    sys.stdout.write(format_text(results_table(rows)) + "\n")
+    sys.stdout.write(format_results(rows) + "\n")
     if json_path is not None:
         save_json(Path(json_path), results)

@@ -1,32 +1,12 @@
-"""The protocol that every model keeps, and what a model may know of the data before it is built."""
+"""The protocol that every model keeps."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from neuroav.data.types import Batch
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSpec:
-    """Sizes and one statistic of a training set, saved with each run.
-
-    Attributes:
-        audio_dim: width of the audio features.
-        video_dim: width of the video features.
-        text_dim: width of the class vectors.
-        motion_shape: ``(P, H, W)`` of the event counts, or ``None`` without pixels.
-        events_per_step: mean number of events per valid step of the training clips.
-    """
-
-    audio_dim: int
-    video_dim: int
-    text_dim: int
-    motion_shape: tuple[int, int, int] | None = None
-    events_per_step: float = 1.0
 
 
 @runtime_checkable

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from neuroav.baselines.base import DataSpec
 from neuroav.checks import fail
-from neuroav.data.types import Batch
+from neuroav.data.types import Batch, DataSpec
 from neuroav.nn.attention import masked_mean
 from neuroav.nn.losses import HeadsConfig, JointHeads
 from neuroav.nn.project import MLP

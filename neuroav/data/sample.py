@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuroav.baselines.base import DataSpec
 from neuroav.checks import fail
 from neuroav.data.store import LoadedClips
-from neuroav.data.types import Batch, Sequence
+from neuroav.data.types import Batch, DataSpec, Sequence
 
 
 @dataclass(frozen=True)

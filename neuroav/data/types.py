@@ -1,4 +1,4 @@
-"""What a model is given: ragged audio, video and motion sequences of one mini-batch, time first."""
+"""What a model is given: the sizes of the data before it is built, then mini-batches of ragged sequences, time first."""
 
 from __future__ import annotations
 
@@ -57,3 +57,22 @@ class Batch:
         """Move every tensor to ``device``."""
         motion = None if self.motion is None else self.motion.to(device)
         return Batch(self.audio.to(device), self.video.to(device), motion, self.label.to(device), self.text.to(device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """Sizes and one statistic of a training set, saved with each run.
+
+    Attributes:
+        audio_dim: width of the audio features.
+        video_dim: width of the video features.
+        text_dim: width of the class vectors.
+        motion_shape: ``(P, H, W)`` of the event counts, or ``None`` without pixels.
+        events_per_step: mean number of events per valid step of the training clips.
+    """
+
+    audio_dim: int
+    video_dim: int
+    text_dim: int
+    motion_shape: tuple[int, int, int] | None = None
+    events_per_step: float = 1.0

@@ -8,9 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from neuroav.baselines.base import DataSpec
 from neuroav.checks import fail
-from neuroav.data.types import Batch
+from neuroav.data.types import Batch, DataSpec
 from neuroav.mdft.fusion import CRM, Late, MotionPath
 from neuroav.mdft.motion import (
     AnchoredThreshold,

@@ -1,0 +1,99 @@
+"""Every model under contract: the table's entries and each ablation of MDFT, on real descriptors of MotionScenes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neuroav.baselines.pooled import PooledMLPConfig
+from neuroav.data.classic import describe_clip
+from neuroav.data.motionscenes import class_vectors, render_clip
+from neuroav.data.sample import ClipData, Statistics
+from neuroav.data.store import LoadedClips
+from neuroav.mdft.fusion import CRM, Gate, Tokens
+from neuroav.mdft.model import MDFTConfig
+from neuroav.mdft.motion import (
+    FeatureEvents,
+    FixedThreshold,
+    MLPLayers,
+    NoEvents,
+    PrintedDiscrepancy,
+    PrintedThreshold,
+    ProductThreshold,
+    SpikingLayers,
+)
+from neuroav.mdft.scene import RJLU
+from neuroav.models import MODELS, build
+from neuroav.nn.losses import HeadsConfig, JointLoss
+
+SMALL = {"dim": 32, "heads": HeadsConfig(hidden=32)}
+
+
+def heads(**weights: float) -> dict[str, Any]:
+    return {"dim": 32, "heads": HeadsConfig(hidden=32, loss=JointLoss(**weights))}
+
+
+VARIANTS: dict[str, tuple[str, Any]] = {
+    "mdft": ("mdft", MDFTConfig(**SMALL)),
+    "mdft EGM+MLP": ("mdft", MDFTConfig(**SMALL, motion=MLPLayers())),
+    "mdft SNN": ("mdft", MDFTConfig(**SMALL, events=NoEvents())),
+    "mdft MLP": ("mdft", MDFTConfig(**SMALL, events=NoEvents(), motion=MLPLayers())),
+    "mdft w/o MIM": ("mdft", MDFTConfig(**SMALL, motion=None)),
+    "mdft w/o RJLN": ("mdft", MDFTConfig(**SMALL, scene=None)),
+    "mdft w/o CRM": ("mdft", MDFTConfig(**SMALL, fusion=None)),
+    "mdft w/o L_n": ("mdft", MDFTConfig(**heads(joint_triplet=0.0))),
+    "mdft w/o L_p": ("mdft", MDFTConfig(**heads(projection=0.0))),
+    "mdft w/o L_r": ("mdft", MDFTConfig(**heads(reconstruction=0.0))),
+    "mdft w/o L_n, L_r": ("mdft", MDFTConfig(**heads(joint_triplet=0.0, reconstruction=0.0))),
+    "mdft w/o L_n, L_p": ("mdft", MDFTConfig(**heads(joint_triplet=0.0, projection=0.0))),
+    "mdft fixed threshold": ("mdft", MDFTConfig(**SMALL, threshold=FixedThreshold(v_th=0.4))),
+    "mdft product threshold": ("mdft", MDFTConfig(**SMALL, threshold=ProductThreshold())),
+    "mdft printed threshold": ("mdft", MDFTConfig(**SMALL, threshold=PrintedThreshold())),
+    "mdft printed DAB": ("mdft", MDFTConfig(**SMALL, discrepancy=PrintedDiscrepancy())),
+    "mdft feature events": ("mdft", MDFTConfig(**SMALL, events=FeatureEvents())),
+    "mdft audio only": ("mdft", MDFTConfig(**SMALL, modalities=("audio",))),
+    "mdft video only": ("mdft", MDFTConfig(**SMALL, modalities=("video",))),
+    "mdft events only": ("mdft", MDFTConfig(**SMALL, modalities=("video",), context=False, scene=None)),
+    "mdft printed gate": ("mdft", MDFTConfig(**SMALL, motion_path=Gate())),
+    "mdft spikes as tokens": ("mdft", MDFTConfig(**SMALL, motion_path=Tokens())),
+    "mdft one RJLU token, raw gate": ("mdft", MDFTConfig(**SMALL, scene=RJLU(tokens=1, gate="raw"))),
+    "mdft soft reset, fixed tau": ("mdft", MDFTConfig(**SMALL, motion=SpikingLayers(reset="soft", learn_tau=False))),
+    "mdft four heads": ("mdft", MDFTConfig(**SMALL, fusion=CRM(heads=4))),
+    "pooled": ("pooled", PooledMLPConfig(**SMALL)),
+    "pooled without events": ("pooled", PooledMLPConfig(**SMALL, inputs=("audio", "video"))),
+}
+assert {name for name, _ in VARIANTS.values()} == set(MODELS)
+
+
+@dataclass(frozen=True)
+class World:
+    """Eight real clips of four classes; two of them cut short, so that batches are ragged."""
+
+    data: ClipData
+
+    def build(self, variant: str, seed: int = 0):
+        from neuroav.train.seed import seed_torch
+
+        seed_torch(seed)
+        name, config = VARIANTS[variant]
+        return build(name, self.data.spec, config)
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    described, labels = [], []
+    for label, class_index in enumerate((0, 4, 20, 31)):
+        for clip in range(2):
+            rendered = render_clip(class_index, clip, scene=(3 * label + clip) % 8)
+            described.append(describe_clip(rendered.frames, rendered.t_us, rendered.audio, rendered.audio_rate))
+            labels.append(label)
+    lengths = [12, 12, 9, 12, 12, 5, 12, 12]
+    flat = {k: np.concatenate([getattr(d, k)[:n] for d, n in zip(described, lengths)]) for k in ("t_s", "video", "audio", "motion")}
+    clips = LoadedClips(**flat, offsets=np.cumsum([0, *lengths]), labels=np.array(labels))
+    return World(ClipData(clips, Statistics.of(clips), class_vectors()[[0, 4, 20, 31]]))
+
+
+@pytest.fixture(params=list(VARIANTS))
+def variant(request) -> str:
+    return request.param
