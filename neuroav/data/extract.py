@@ -47,7 +47,7 @@ class LabelRow:
         file: Path of the clip below the folder, with ``/``.
         label: Class name.
         part: One of :data:`neuroav.data.splits.PARTS` or ``""``.
-        group: What the clip was cut from, or ``""``.
+        group: What the clip was cut from; its own file where none is named.
         vector: Name of its class vector.
     """
 
@@ -129,7 +129,7 @@ def _label_row(where: str, line: int, values: dict[str, str]) -> LabelRow:
     if part:
         check_choice(f"{where}, line {line}", "part", part, PARTS)
     file = Path(os.path.normpath(values["file"])).as_posix()
-    return LabelRow(file, values["label"], part, values.get("group", ""), values.get("vector") or values["label"])
+    return LabelRow(file, values["label"], part, values.get("group") or file, values.get("vector") or values["label"])
 
 
 def _check_parts(where: str, rows: Sequence[LabelRow]) -> None:

@@ -106,7 +106,7 @@ def test_a_folder_becomes_a_store_and_bad_files_a_report(folder, inputs, tmp_pat
         assert store.class_vectors.argmax(axis=1).tolist() == [0, 1, 2]
         assert [store.class_names[k] for k in store.labels] == ["Long jump", "Archery", "rain", "rain", "Archery"]
         assert store.parts.tolist() == ["train", "test_seen", "test_unseen", "test_unseen", ""]
-        assert store.extras["group"].tolist() == ["g1", "g2", "", "g3", ""]
+        assert store.extras["group"].tolist() == ["g1", "g2", "sub/c.mp4", "g3", "one.mp4"]
         assert store.extras["has_audio"].tolist() == [1, 1, 1, 0, 0]
         np.testing.assert_allclose(store.extras["duration_s"], [1.0, 1.3, 1.6, 1.2, 0.0], atol=1e-3)
         assert store.lengths.tolist() == [5, 7, 8, 6, 1]
