@@ -199,14 +199,18 @@ def map_processes(
 def _pool(workers: int) -> ProcessPoolExecutor:
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload(["neuroav.data.classic", "neuroav.events.io"])  # one import for all workers
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
 
 
 def _start_worker() -> None:
     """One thread per process; an interrupt is the parent's business; no worker outlives its parent."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # read by torch and the compiled kernels, which load later
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _end_with_parent() -> None:
