@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from neuroav.checks import check_shape, fail
-from neuroav.kernels import reference
+from neuroav.kernels import cpu, reference
 
 _WHERE = "dynamic_lif"
 
@@ -53,6 +53,58 @@ def _(grad_spikes, grad_v, grad_membrane, x, membrane, theta, v0, decay, *args):
         v0.new_empty(v0.shape),
         decay.new_empty(decay.shape if x is not None else 0),
     )
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None or tensor.numel() == 0 else tensor.data_ptr()
+
+
+def _strides(theta: Tensor) -> tuple[Tensor, list[int]]:
+    """Return theta with a step of 0 or 1 from neuron to neuron, and its strides with 0 wherever it is broadcast."""
+    if theta.shape[2] > 1 and theta.stride(2) not in (0, 1):
+        theta = theta.contiguous()
+    return theta, [stride if size > 1 else 0 for size, stride in zip(theta.shape, theta.stride(), strict=True)]
+
+
+def _kernel(name: str, dtype: torch.dtype) -> Any:
+    return getattr(cpu.module, f"{name}_{'f32' if dtype == torch.float32 else 'f64'}")
+
+
+def _dynamic_lif_cpu(x, theta, v0, decay, v_rest, hard_reset, detach_reset, surrogate, alpha, keep_membrane):
+    x, v0, decay = x.contiguous(), v0.contiguous(), decay.contiguous()
+    theta, theta_stride = _strides(theta)
+    spikes, v, membrane = torch.empty_like(x), torch.empty_like(v0), x.new_empty(x.shape if keep_membrane else 0)
+    _kernel("lif_forward", x.dtype)(
+        x.shape, _address(x), _address(theta), theta_stride, _address(v0), _address(decay), len(decay), v_rest,
+        hard_reset, _address(spikes), _address(v), _address(membrane), torch.get_num_threads(),
+    )  # fmt: skip
+    return spikes, v, membrane
+
+
+def _dynamic_lif_backward_cpu(
+    grad_spikes, grad_v, grad_membrane, x, membrane, theta, v0, decay, v_rest, hard_reset, detach_reset, surrogate,
+    alpha, need_theta,
+):  # fmt: skip
+    grad_spikes, grad_v, grad_membrane, x = (
+        None if each is None else each.contiguous() for each in (grad_spikes, grad_v, grad_membrane, x)
+    )
+    membrane, v0, decay = membrane.contiguous(), v0.contiguous(), decay.contiguous()
+    theta, theta_stride = _strides(theta)
+    grad_x, grad_v0 = torch.empty_like(membrane), torch.empty_like(v0)
+    grad_theta = theta.new_empty(theta.shape if need_theta else 0)
+    grad_decay = decay.new_empty(0 if x is None else decay.shape)
+    _kernel("lif_backward", membrane.dtype)(
+        membrane.shape, _address(grad_spikes), _address(grad_v), _address(grad_membrane), _address(x),
+        _address(membrane), _address(theta), theta.shape, theta_stride, _address(v0), _address(decay), len(decay),
+        v_rest, hard_reset, detach_reset, surrogate, alpha, _address(grad_x), _address(grad_theta), _address(grad_v0),
+        _address(grad_decay), torch.get_num_threads(),
+    )  # fmt: skip
+    return grad_x, grad_theta, grad_v0, grad_decay
+
+
+if cpu.available():
+    _dynamic_lif.register_kernel("cpu")(_dynamic_lif_cpu)
+    _dynamic_lif_backward.register_kernel("cpu")(_dynamic_lif_backward_cpu)
 
 
 def _save(ctx: Any, inputs: tuple, output: tuple) -> None:

@@ -1,0 +1,119 @@
+// The arithmetic of one leaky integrate-and-fire neuron whose threshold is an input, written once for CPU and GPU.
+// The meaning is neuroav/kernels/reference.py.
+//
+//   charge  h = v + (x - (v - v_rest)) * decay        fire  s = h >= theta
+//   reset   hard: v = s ? v_rest : h                  soft: v = s ? h - theta : h
+//
+// Rounding, decided here: the threshold decides spikes, so the charge is four separately rounded operations and never
+// a fused multiply-add. On a CPU -ffp-contract=off keeps it so (setup.py); on a GPU product() is a multiplication that
+// nvcc does not contract. Spikes and membranes are then the same bits everywhere. Gradients may be contracted on a GPU.
+#pragma once
+
+#ifndef __CUDACC_RTC__
+#include <cmath>
+#include <cstring>
+#endif
+
+#ifndef NEUROAV_HD
+#ifdef __CUDACC__
+#define NEUROAV_HD __host__ __device__ __forceinline__
+#else
+#define NEUROAV_HD inline
+#endif
+#endif
+
+namespace neuroav {
+
+enum Surrogate { kATan = 0, kSigmoid = 1, kFastSigmoid = 2, kTriangle = 3 };  // as in reference.py
+
+#ifdef __CUDA_ARCH__
+NEUROAV_HD float product(float a, float b) { return __fmul_rn(a, b); }
+NEUROAV_HD double product(double a, double b) { return __dmul_rn(a, b); }
+#else
+NEUROAV_HD float product(float a, float b) { return a * b; }
+NEUROAV_HD double product(double a, double b) { return a * b; }
+#endif
+NEUROAV_HD float absolute(float a) { return fabsf(a); }
+NEUROAV_HD double absolute(double a) { return fabs(a); }
+
+// exp(-a) for a >= 0, to about an ulp; in float, 0 beyond a = 87, where it would be subnormal.
+NEUROAV_HD double exp_of_minus(double a) { return exp(-a); }
+#ifdef __CUDA_ARCH__
+NEUROAV_HD float exp_of_minus(float a) { return a > 87.0f ? 0.0f : expf(-a); }
+#else
+NEUROAV_HD unsigned bits_of(float a) {
+  unsigned bits;
+  memcpy(&bits, &a, sizeof bits);
+  return bits;
+}
+NEUROAV_HD float float_of(unsigned bits) {
+  float a;
+  memcpy(&a, &bits, sizeof a);
+  return a;
+}
+// Range reduction and the polynomial of Cephes' expf, without branches: compilers vectorise it, unlike the library's.
+NEUROAV_HD float exp_of_minus(float a) {
+  const float shift = 12582912.0f;                // 1.5 * 2^23: a sum with it ends in the nearest whole number
+  const float shifted = a * 1.44269504f + shift;  // a / ln(2)
+  const float halvings = shifted - shift;
+  const float r = (halvings * 0.693359375f - a) - halvings * 2.12194440e-4f;  // |r| <= ln(2) / 2
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  const float power = float_of((127u + bits_of(shift) - bits_of(shifted)) << 23);  // 2^-halvings
+  const float value = (p * r * r + r + 1.0f) * power;
+  // Floats above 0 are in the order of their bits, and not-a-number comes after infinity and stays what it is.
+  const unsigned beyond = (bits_of(87.0f) - bits_of(a)) & ~(0x7f800000u - bits_of(a));  // in the highest bit
+  return float_of(bits_of(value) & ~static_cast<unsigned>(static_cast<int>(beyond) >> 31));
+}
+#endif
+
+template <class T>
+NEUROAV_HD T lif_charge(T v, T x, T decay, T v_rest) {
+  return v + product(x - (v - v_rest), decay);
+}
+
+template <bool kHard, class T>
+NEUROAV_HD T lif_after_reset(T h, T theta, T v_rest) {
+  const T reset = kHard ? v_rest : h - theta;
+  return h >= theta ? reset : h;
+}
+
+// Stands for the derivative of the spike at u = h - theta; `alpha` is the surrogate's one number.
+template <int kCode, class T>
+NEUROAV_HD T surrogate_slope(T u, T alpha) {
+  if (kCode == kATan) {
+    const T z = T(1.5707963267948966) * alpha * u;
+    return T(0.5) * alpha / (1 + z * z);
+  }
+  if (kCode == kSigmoid) {
+    const T decayed = exp_of_minus(alpha * absolute(u));
+    return alpha * decayed / ((1 + decayed) * (1 + decayed));
+  }
+  if (kCode == kFastSigmoid) {
+    const T z = 1 + alpha * absolute(u);
+    return 1 / (z * z);
+  }
+  const T z = 1 - absolute(u) / alpha;
+  return (z > 0 ? z : T(0)) / alpha;
+}
+
+// One step back in time. `carry` is the gradient of the membrane after reset, `grad_spike` and `grad_h` those of the
+// outputs; gives the gradient of h in `total` and of the threshold in `grad_theta`.
+template <int kCode, bool kHard, bool kDetach, class T>
+NEUROAV_HD void lif_back(T h, T theta, T v_rest, T alpha, T grad_spike, T grad_h, T carry, T& total, T& grad_theta) {
+  const bool fired = h >= theta;
+  const T slope = surrogate_slope<kCode>(h - theta, alpha);
+  T through_spike = grad_spike * slope;
+  if (!kDetach) {
+    const T jump = (kHard ? v_rest - h : -theta) * slope;
+    through_spike += carry * (slope > 0 ? jump : T(0));  // an infinite threshold has slope 0, and 0 * inf must stay 0
+  }
+  grad_theta = -(through_spike + (!kHard && fired ? carry : T(0)));
+  total = through_spike + (kHard && fired ? T(0) : carry) + grad_h;
+}
+
+}  // namespace neuroav
