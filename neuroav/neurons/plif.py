@@ -10,8 +10,8 @@ from neuroav.neurons.lif import LIF
 class PLIF(LIF):
     r"""Parametric LIF: :math:`1 / \tau = \sigma(w)` with a learnt ``w``, one per layer or per neuron.
 
-    Implements Eq. (6)-(8) of [plif]. Differs from the paper: ``tau`` given as ``(N,)`` learns one per neuron (the
-    paper: one per layer). The other arguments are :class:`neuroav.neurons.lif.LIF`'s.
+    The neuron of [plif]. Differs from the paper: ``tau`` given as ``(N,)`` learns one time constant per neuron, the
+    paper one per layer. The other arguments are :class:`neuroav.neurons.lif.LIF`'s.
 
     Example:
         >>> [name for name, _ in PLIF(tau=2.0).named_parameters()]

@@ -1,0 +1,234 @@
+"""Dynamic-threshold neurons three ways: a plain autograd loop (the truth), the reference, the C++ kernel."""
+
+import itertools
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from neuroav.kernels import cpu, neurons, reference
+from neuroav.neurons import ATan, FastSigmoid, Sigmoid, Surrogate, Triangle
+
+SURROGATES = (ATan(2.0), Sigmoid(4.0), FastSigmoid(5.0), Triangle(0.7))
+needs_extension = pytest.mark.skipif(not cpu.available(), reason=cpu.describe())
+
+
+@dataclass(frozen=True)
+class Case:
+    """One set of options; ``theta`` names the axes along which the threshold varies."""
+
+    size: tuple[int, int, int] = (5, 3, 7)
+    theta: str = "TBN"
+    hard: bool = True
+    detach: bool = True
+    surrogate: Surrogate = SURROGATES[0]
+    tau_per_neuron: bool = False
+    v_rest: float = 0.1
+    dtype: torch.dtype = torch.float32
+
+    def inputs(self):
+        """Return x, theta, v0, decay that make about a third of the neurons fire."""
+        generator = torch.Generator().manual_seed(0)
+        (T, B, N), options = self.size, {"generator": generator, "dtype": self.dtype}
+        x = torch.randn(T, B, N, **options) + 0.6
+        theta_size = [size if axis in self.theta else 1 for axis, size in zip("TBN", self.size, strict=True)]
+        theta = torch.rand(theta_size, **options) * 0.6 + 0.3
+        v0 = torch.randn(B, N, **options) * 0.3
+        decay = torch.rand(N if self.tau_per_neuron else 1, **options) * 0.6 + 0.2
+        return x, theta, v0, decay
+
+    @property
+    def options(self):
+        """What ops take after their tensors."""
+        return self.v_rest, self.hard, self.detach, self.surrogate.code, self.surrogate.alpha
+
+    def output_grads(self):
+        """Return gradients for spikes, last membrane, and membrane before reset."""
+        generator = torch.Generator().manual_seed(1)
+        sizes = self.size, self.size[1:], self.size
+        return tuple(torch.randn(size, generator=generator, dtype=self.dtype) for size in sizes)
+
+
+OPTIONS = [
+    Case(hard=hard, detach=detach, surrogate=surrogate, tau_per_neuron=bool(i % 2), theta=theta)
+    for i, (hard, detach, surrogate, theta) in enumerate(
+        itertools.product((True, False), (True, False), SURROGATES, ("TBN", "TB", "TN", "T", "N", "B", ""))
+    )
+]
+SIZES = [
+    Case(size=size, theta=theta, hard=False, detach=False, tau_per_neuron=tau)
+    for size, theta, tau in itertools.product(
+        [(1, 2, 33), (6, 1, 1), (1, 1, 1), (3, 37, 1), (2, 17, 2053)], ("TBN", "TB", "TN", ""), (True, False)
+    )
+]
+
+
+class Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, u, surrogate):
+        ctx.save_for_backward(u)
+        ctx.surrogate = surrogate
+        return (u >= 0).to(u)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * ctx.surrogate.grad(ctx.saved_tensors[0]), None
+
+
+def plain_loop(case, x, theta, v0, decay):
+    """Return spikes, last membrane and membranes before reset, by the textbook formulas and autograd."""
+    theta = theta.expand(x.shape)
+    v, spikes, membranes = v0, [], []
+    for t in range(x.shape[0]):
+        h = v + (x[t] - (v - case.v_rest)) * decay
+        s = Spike.apply(h - theta[t], case.surrogate)
+        reset = s.detach() if case.detach else s
+        v = h * (1 - reset) + case.v_rest * reset if case.hard else h - reset * theta[t]
+        spikes.append(s)
+        membranes.append(h)
+    return torch.stack(spikes), v, torch.stack(membranes)
+
+
+def run_with_grads(function, inputs, output_grads):
+    leaves = [each.detach().clone().requires_grad_() for each in inputs]
+    outputs = function(*leaves)
+    torch.autograd.backward(outputs, output_grads)
+    return [each.detach() for each in outputs], [leaf.grad for leaf in leaves]
+
+
+def reference_backward(case, dtype, inputs, membrane, output_grads):
+    x, theta, v0, decay = (each.to(dtype) for each in inputs)
+    grads = [each.to(dtype) for each in output_grads]
+    return reference.lif_backward(*grads, x, membrane.to(dtype), theta, v0, decay, *case.options, True)
+
+
+def assert_close(actual, expected, tolerance, summands=1):
+    """Equal to within ``tolerance`` of the largest value; the rounding errors of a sum add up like a random walk's."""
+    assert actual.shape == expected.shape
+    tolerance *= summands**0.5
+    error = (actual - expected).abs().max().item()
+    assert error <= tolerance * max(expected.abs().max().item(), 1e-3)
+
+
+def name(case):
+    flags = ("hard" if case.hard else "soft") + ("-detach" if case.detach else "")
+    tau = "tauN" if case.tau_per_neuron else "tau1"
+    return f"{'x'.join(map(str, case.size))}-{case.theta or 'scalar'}-{flags}-{type(case.surrogate).__name__}-{tau}"
+
+
+@pytest.mark.parametrize("case", OPTIONS, ids=name)
+def test_reference_is_the_plain_loop(case):
+    case = replace(case, dtype=torch.float64)
+    inputs, output_grads = case.inputs(), case.output_grads()
+    outputs, grads = run_with_grads(lambda *leaves: plain_loop(case, *leaves), inputs, output_grads)
+    spikes, v, membrane = reference.lif_forward(*inputs, case.v_rest, case.hard, True)
+    for actual, expected in zip((spikes, v, membrane), outputs, strict=True):
+        assert torch.equal(actual, expected)
+    actual_grads = reference_backward(case, torch.float64, inputs, membrane, output_grads)
+    for actual, expected in zip(actual_grads, grads, strict=True):
+        assert_close(actual, expected, 1e-12)
+    assert 0.05 < spikes.mean() < 0.95
+
+
+@needs_extension
+@pytest.mark.parametrize("case", OPTIONS + SIZES, ids=name)
+def test_cpu_kernel_is_the_reference(case):
+    inputs, output_grads = case.inputs(), case.output_grads()
+    expected = reference.lif_forward(*inputs, case.v_rest, case.hard, True)
+    actual, grads = run_with_grads(
+        lambda *leaves: torch.ops.neuroav.dynamic_lif(*leaves, *case.options, True), inputs, output_grads
+    )
+    for actual_output, expected_output in zip(actual, expected, strict=True):
+        assert torch.equal(actual_output, expected_output)
+    # In double, so that the reference's own rounding over long sums doesn't count; the spikes are the same.
+    for grad, truth in zip(
+        grads, reference_backward(case, torch.float64, inputs, expected[2], output_grads), strict=True
+    ):
+        assert_close(grad.double(), truth, 1e-6, summands=inputs[0].numel() / grad.numel())
+
+
+@needs_extension
+@pytest.mark.parametrize("case", OPTIONS[::5] + SIZES[::3], ids=name)
+def test_cpu_kernel_is_the_reference_in_double(case):
+    case = replace(case, dtype=torch.float64)
+    inputs, output_grads = case.inputs(), case.output_grads()
+    expected = reference.lif_forward(*inputs, case.v_rest, case.hard, True)
+    actual, grads = run_with_grads(
+        lambda *leaves: torch.ops.neuroav.dynamic_lif(*leaves, *case.options, True), inputs, output_grads
+    )
+    for actual_output, expected_output in zip(actual, expected, strict=True):
+        assert torch.equal(actual_output, expected_output)
+    for grad, truth in zip(
+        grads, reference_backward(case, torch.float64, inputs, expected[2], output_grads), strict=True
+    ):
+        assert_close(grad, truth, 1e-12)
+
+
+@needs_extension
+@pytest.mark.parametrize("theta", ["TBN", "TB", "TN", ""])
+def test_thread_count_does_not_change_a_bit(theta):
+    case = Case(size=(4, 19, 2100), theta=theta, hard=False, tau_per_neuron=theta == "TN")
+    inputs, output_grads = case.inputs(), case.output_grads()
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append(
+                run_with_grads(
+                    lambda *leaves: torch.ops.neuroav.dynamic_lif(*leaves, *case.options, True), inputs, output_grads
+                )
+            )
+    finally:
+        torch.set_num_threads(before)
+    for outputs, grads in results[1:]:
+        assert all(map(torch.equal, outputs, results[0][0]))
+        assert all(map(torch.equal, grads, results[0][1]))
+
+
+def test_strided_inputs_and_gradients_give_the_same():
+    case = Case(size=(4, 6, 8))
+    x, theta, v0, decay = case.inputs()
+    spread = [each.transpose(0, -1).contiguous().transpose(0, -1) for each in (x, theta, v0)]
+    assert not any(each.is_contiguous() for each in spread)
+    output_grads = case.output_grads()
+    strided_grads = [each.transpose(0, -1).contiguous().transpose(0, -1) for each in output_grads]
+
+    def op(*leaves):
+        return torch.ops.neuroav.dynamic_lif(*leaves, *case.options, True)
+
+    def strided(x, theta, v0, decay):
+        views = [each.transpose(0, -1).contiguous().transpose(0, -1) for each in (x, theta, v0)]
+        return op(*views, decay)
+
+    expected = run_with_grads(op, (x, theta, v0, decay), output_grads)
+    actual = run_with_grads(strided, (x, theta, v0, decay), strided_grads)
+    for one, other in zip((*expected[0], *expected[1]), (*actual[0], *actual[1]), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_an_expanded_threshold_is_the_broadcast_one():
+    case = Case(theta="TB", hard=False)
+    x, theta, v0, decay = case.inputs()
+    wide = neurons.dynamic_lif(x, theta.expand(x.shape), v0, decay, hard_reset=False)
+    narrow = neurons.dynamic_lif(x, theta, v0, decay, hard_reset=False)
+    assert torch.equal(wide[0], narrow[0])
+    assert torch.equal(wide[1], narrow[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("keep", [True, False])
+def test_op_is_registered_soundly(dtype, keep):
+    inputs = Case(size=(3, 2, 5), theta="TB", dtype=dtype, tau_per_neuron=True).inputs()
+    inputs = [each.requires_grad_(keep) for each in inputs]
+    torch.library.opcheck(torch.ops.neuroav.dynamic_lif, (*inputs, 0.1, False, False, 1, 4.0, keep))
+
+
+def test_backward_op_is_registered_soundly():
+    case = Case(size=(3, 2, 5), theta="TB", dtype=torch.float64)
+    x, theta, v0, decay = case.inputs()
+    membrane = reference.lif_forward(x, theta, v0, decay, case.v_rest, case.hard, True)[2]
+    for given, need_theta in ((x, True), (None, False)):
+        torch.library.opcheck(
+            torch.ops.neuroav.dynamic_lif_backward,
+            (torch.ones_like(x), None, None, given, membrane, theta, v0, decay, *case.options, need_theta),
+        )
