@@ -12,10 +12,8 @@ shown, and every ``scene_bias`` shares its clips.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -678,25 +676,22 @@ def generate(
 
 def _describe_all(jobs: list[Job], workers: int) -> Iterator[ClipRecord]:
     """Yield the records in the order of the jobs, so that a store is the same however many workers made it."""
-    if workers == 1 or len(jobs) < 2:
+    from neuroav.data.extract import map_processes
+
+    if workers == 1:
         yield from map(describe_job, jobs)
         return
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload([__name__])  # the workers share one import of torch
-    chunk = max(1, min(16, len(jobs) // (4 * workers)))
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread)
-    try:
-        yield from pool.map(describe_job, jobs, chunksize=chunk)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for job, record in map_processes(_describe_in_worker, jobs, workers):
+        if isinstance(record, str):  # the reason why there is none
+            raise fail("generate", f"a record of {job.name}", record, "Run the same command again; it will go on.")
+        yield record
 
 
-def _one_thread() -> None:
+def _describe_in_worker(job: Job) -> ClipRecord:
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # a worker that imported the caller's script may have loaded torch with one per core
+    return describe_job(job)
 
 
 def _available_cores() -> int:

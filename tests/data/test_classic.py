@@ -3,6 +3,7 @@
 import librosa
 import numpy as np
 import pytest
+
 from neuroav.checks import InputError
 from neuroav.data.classic import (
     POWER_FLOOR,
