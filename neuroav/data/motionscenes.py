@@ -1,9 +1,9 @@
 """MotionScenes: a rendered audio-visual data set that can tell motion from scene, with nothing to download.
 
 51 classes are 17 motions x 3 tempos. Eight pairs of motions share their footprint and differ only in their order in
-time (``phase`` runs backwards), so a time-averaged event map does not give the answer. A clip shows a textured sprite
-moving over one of 8 scenes, with a sound whose pitch, loudness or pulse is an even function of the motion's phase:
-audio tells the tempo and narrows the motion to a few, never which member of a pair.
+time (in seven of them the phase runs backwards), so a time-averaged event map does not give the answer. A clip shows a
+textured sprite moving over one of 8 scenes, with a sound whose pitch, loudness or pulse follows the motion's phase,
+forwards in both members of a pair: audio tells the tempo and narrows the motion to a few, never the member.
 
 Everything random about a clip is drawn from its own counter-based streams, one each for motion, sprite, sensor noise,
 sound, ambience, backdrop and choice of scene. A clip therefore keeps its motion, noise and sound whichever scene is
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 
 SIZE, NUM_FRAMES, FRAME_US = 64, 60, 40_000
-DURATION_S = NUM_FRAMES * FRAME_US * 1e-6
 AUDIO_RATE = 16_000
 NUM_SAMPLES = 38_400
 VECTOR_SIZE = 300
@@ -261,6 +260,8 @@ class MotionScenesConfig:
         check_range("MotionScenesConfig", "split", self.split, 0)
         check_range("MotionScenesConfig", "seed", self.seed, 0)
         check_range("MotionScenesConfig", "ambience_bias", self.ambience_bias, 0, 1)
+        if not self.scene_biases:
+            raise fail("MotionScenesConfig", "at least one of scene_biases", "none")
         for bias in self.scene_biases:
             check_range("MotionScenesConfig", "scene_biases", bias, 0, 1)
 
@@ -471,7 +472,7 @@ def _band_noise(rng: np.random.Generator, low_hz: float, high_hz: float, slope: 
 
 
 def _sound(kind: str, cycles: NDArray[np.float64], hz: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return one of the 7 sounds, ``(S,)``: pitch, loudness or pulse is an even function of the phase."""
+    """Return one of the 7 sounds, ``(S,)``, whose pitch, loudness or pulse follows the phase."""
     wave = np.cos(2 * np.pi * cycles)
     swell = 0.05 + 0.95 * (0.5 + 0.5 * wave) ** 2
     pitch = rng.uniform(0.75, 1.35)

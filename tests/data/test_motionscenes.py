@@ -201,6 +201,7 @@ def test_bad_indices_are_refused(arguments, name):
     [
         ({"size": "smal"}, "Did you mean 'small'"),
         ({"scene_biases": (0.5, 1.5)}, "scene_biases in"),
+        ({"scene_biases": ()}, "at least one of scene_biases"),
         ({"split": -1}, "split in"),
         ({"ambience_bias": -0.1}, "ambience_bias in"),
     ],
