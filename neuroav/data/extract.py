@@ -68,6 +68,7 @@ class _Described:
     motion: np.ndarray
     has_audio: bool
     duration_s: float
+    notes: str
 
 
 def read_labels(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> list[LabelRow]:
@@ -160,10 +161,15 @@ def describe_file(path: str) -> _Described | str:
             contrast=SETTINGS["contrast"],
         )
     except Exception as error:  # whatever one file does to a decoder, the others go on
-        return " ".join(str(error).removeprefix(f"{path}: ").split()) or type(error).__name__
+        return _line(path, str(error)) or type(error).__name__
     gap_us = float(np.median(np.diff(clip.t_us))) if len(clip.t_us) > 1 else 0.0
     duration_s = (float(clip.t_us[-1] - clip.t_us[0]) + gap_us) / 1e6
-    return _Described(steps.t_s, steps.video, steps.audio, steps.motion, clip.has_audio, duration_s)
+    notes = "; ".join(_line(path, note) for note in clip.notes)
+    return _Described(steps.t_s, steps.video, steps.audio, steps.motion, clip.has_audio, duration_s, notes)
+
+
+def _line(path: str, text: str) -> str:
+    return " ".join(text.removeprefix(f"{path}: ").split())
 
 
 def map_processes(
@@ -341,7 +347,7 @@ def _describe_all(folder: Path, rows: Sequence[LabelRow], writer: StoreWriter, w
                     writer.write(_record(row, found))
                 except NeuroavError as error:
                     left_out[row.file] = str(error)
-            bar.update(1, **{"s of video per s": video_s / max(time.monotonic() - start, 1e-9)})
+            bar.update(1, **{"video s/s": video_s / max(time.monotonic() - start, 1e-9)})
     return left_out
 
 
@@ -357,6 +363,7 @@ def _record(row: LabelRow, found: _Described) -> ClipRecord:
         extras={
             "has_audio": int(found.has_audio),
             "duration_s": found.duration_s,
+            "notes": found.notes,
             "file": row.file,
             "group": row.group,
         },
@@ -377,6 +384,7 @@ def _report(
                 "steps": int(store.lengths[i]),
                 "duration_s": float(store.extras["duration_s"][i]),
                 "has_audio": bool(store.extras["has_audio"][i]),
+                "notes": str(store.extras["notes"][i]),
             }
             for name, i in index.items()
         ]
@@ -392,6 +400,10 @@ def _report(
     lines = [f"{out}: {len(table)} clips of {classes} classes, {video_s:.1f} s of video, {size / 1e6:.2f} MB"]
     if silent:
         lines.append(f"{len(silent)} of {len(table)} clips have no sound and got a silent track: {_some(silent)}")
+    remarks = [row for row in table if row["notes"] not in ("", "no audio track")]
+    if remarks:
+        lines.append(f"{len(remarks)} of {len(table)} clips were decoded with a remark:")
+        lines += [f"  {row['file']}: {row['notes']}" for row in remarks]
     if reasons:
         lines.append(f"{len(reasons)} of {len(rows)} files were left out:")
         lines += [f"  {file}: {reason}" for file, reason in reasons.items()]
