@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+
 from neuroav.checks import InputError
 from neuroav.cli import main
 from neuroav.data import extract
@@ -125,6 +127,7 @@ def test_a_folder_becomes_a_store_and_bad_files_a_report(folder, inputs, tmp_pat
     assert all(told["left_out"].values())
     assert told["silent"] == ["silent.mp4", "one.mp4"]
     assert [row["file"] for row in told["rows"]] == GOOD
+    assert [row["notes"] for row in told["rows"]] == ["", "", "", "no audio track", "no audio track"]
 
 
 def test_a_killed_job_goes_on_and_ends_in_the_same_store(folder, inputs, tmp_path, capsys, one_process):
@@ -272,6 +275,23 @@ def test_a_class_may_name_its_vector(folder, inputs, tmp_path, one_process):
     with Store(tmp_path / "s.h5") as store:
         assert store.class_names == ["pet", "rain"]
         assert store.class_vectors.argmax(axis=1).tolist() == [3, 2]
+
+
+def test_real_clips_with_published_vectors_make_a_store(tmp_path, one_process):
+    data = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+    if not (data / "av_clips").is_dir():
+        pytest.skip(f"no {data / 'av_clips'}")
+    files = ["playing_trumpet__avsync15_playing_trumpet.mp4", "horse_clip-clop__0BLiYNtFSjA.mp4"]
+    (tmp_path / "labels.csv").write_text(f"file,label\n{files[0]},playing trumpet\n{files[1]},horse clip-clop\n")
+    vectors = data / "w2v" / "vggsound_w2v.npz"
+    extract_command(str(data / "av_clips"), str(tmp_path / "labels.csv"), str(vectors), str(tmp_path / "s.h5"))
+    with Store(tmp_path / "s.h5") as store:
+        assert store.names == files
+        assert store.extras["has_audio"].all()
+        assert (store.lengths >= 10).all()
+        clips = store.load()
+    assert clips.audio.std(axis=0).min() > 0
+    assert clips.motion.sum(axis=(1, 2, 3)).max() > 100
 
 
 def test_no_workers_is_refused(folder, inputs, tmp_path):
