@@ -189,12 +189,13 @@ void sort_by_time(std::vector<uint64_t>& records, std::vector<uint64_t>& spare, 
 class DetectedEvents {
  public:
   DetectedEvents(const Clip& clip, int32_t* reference, const int32_t* last, int threads)
-      : edges_us_(clip.edges_us, clip.edges_us + clip.num_frames + 1), threads_(threads) {
+      : edges_us_(clip.edges_us, clip.edges_us + clip.num_frames + 1), threads_(std::max(threads, 1)) {
     const int64_t num_pixels = clip.height * clip.width;
     const int64_t num_tiles = (num_pixels + kTile - 1) / kTile;
     const GreyIndex greys(clip.table);
     tiles_.resize(num_tiles);
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    const int useful = static_cast<int>(std::min<int64_t>(threads_, num_tiles));
+#pragma omp parallel for schedule(dynamic) num_threads(useful)
     for (int64_t tile = 0; tile < num_tiles; ++tile) {
       tiles_[tile] = std::make_unique<Tile>();
       const int64_t begin = tile * kTile;
@@ -211,7 +212,8 @@ class DetectedEvents {
 
   void write(int64_t* t_us, int16_t* x, int16_t* y, uint8_t* p) const {
     const int64_t num_frames = static_cast<int64_t>(starts_.size()) - 1;
-#pragma omp parallel num_threads(threads_)
+    const int useful = static_cast<int>(std::min<int64_t>({threads_, num_frames, 1 + count() / 32768}));
+#pragma omp parallel num_threads(useful)
     {
       std::vector<uint64_t> records, spare;
 #pragma omp for schedule(dynamic)

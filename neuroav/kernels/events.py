@@ -16,7 +16,14 @@ MAX_SIDE = 1 << 15  # rows and columns are int16
 MAX_INTERVAL_US = (1 << 32) - 1  # a time within an interval is 32 bits; see csrc/common/contrast.h
 
 
-@torch.library.custom_op("neuroav::contrast_events", mutates_args=())
+# Defined through torch.library's lower layer: `custom_op` would import torch's compiler (a second) at the first call.
+torch.library.define(
+    "neuroav::contrast_events",
+    "(Tensor frames, Tensor edges_us, Tensor table, int on, int off, Tensor reference_level, Tensor last)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+
+
 def contrast_events(
     frames: Tensor, edges_us: Tensor, table: Tensor, on: int, off: int, reference_level: Tensor, last: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -25,10 +32,10 @@ def contrast_events(
     The arguments must be valid: ``neuroav.events.generate.frames_to_events`` is the checked way in and says what they
     mean. Frame ``k`` spans ``(edges_us[k], edges_us[k + 1]]``; ``on`` and ``off`` are thresholds in units of ``table``.
     """
-    return reference.contrast_events(frames, edges_us, table, on, off, reference_level, last)
+    return torch.ops.neuroav.contrast_events(frames, edges_us, table, on, off, reference_level, last)
 
 
-@contrast_events.register_fake
+@torch.library.register_fake("neuroav::contrast_events")
 def _(frames, edges_us, table, on, off, reference_level, last):
     count = torch.library.get_ctx().new_dynamic_size()
     t_us = edges_us.new_empty(count)
@@ -53,5 +60,6 @@ def _contrast_events_cpu(frames, edges_us, table, on, off, reference_level, last
     return t_us, x, y, p, reference_level, last
 
 
+torch.library.impl("neuroav::contrast_events", "default", reference.contrast_events)
 if cpu.available():
-    contrast_events.register_kernel("cpu")(_contrast_events_cpu)
+    torch.library.impl("neuroav::contrast_events", "cpu", _contrast_events_cpu)
