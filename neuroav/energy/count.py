@@ -100,14 +100,14 @@ class OpCount:
         return sum(each.spikes for each in self.neurons) / self.neuron_updates
 
 
-def count(module: nn.Module, call: Callable[..., Any], *args: Any, clips: int, rule: Rule = "binary") -> OpCount:
+def count(module: nn.Module, call: Callable[..., Any], clips: int, *args: Any, rule: Rule = "binary") -> OpCount:
     """Run ``call(*args)`` once without gradients and count what ``module`` does in it.
 
     Args:
         module: The network whose layers are watched, in evaluation mode.
-        call: What to run: the module itself or one of its methods.
-        *args: Its arguments.
-        clips: Number of clips in them; every figure is divided by it.
+        call: What to run, such as the module itself or one of its methods.
+        clips: Number of clips in that pass; every figure is divided by it.
+        *args: Arguments of ``call``.
         rule: ``"binary"`` or ``"event"``, see the module's docstring.
 
     Returns:
@@ -119,7 +119,7 @@ def count(module: nn.Module, call: Callable[..., Any], *args: Any, clips: int, r
     Example:
         >>> layer = nn.Linear(4, 3).eval()
         >>> spikes = torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 1]])
-        >>> cost = count(layer, layer, spikes, clips=2)
+        >>> cost = count(layer, layer, 2, spikes)
         >>> cost.dense_ops, cost.macs, cost.acs
         (12.0, 0.0, 4.5)
     """
