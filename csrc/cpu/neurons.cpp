@@ -82,8 +82,9 @@ struct Forward : Neurons<T> {
 };
 
 template <bool kHard, bool kKeep, class T>
-NEUROAV_INTO_CLONE void forward_step(const T* __restrict x, const T* __restrict theta, const T* __restrict decay, T v_rest,
-                                     int64_t count, T* __restrict v, T* __restrict spikes, T* __restrict membrane) {
+NEUROAV_INTO_CLONE void forward_step(const T* __restrict x, const T* __restrict theta, const T* __restrict decay,
+                                     T v_rest, int64_t count, T* __restrict v, T* __restrict spikes,
+                                     T* __restrict membrane) {
   for (int64_t i = 0; i < count; ++i) {
     const T h = lif_charge(v[i], x[i], decay[i], v_rest);
     spikes[i] = h >= theta[i] ? T(1) : T(0);

@@ -1,5 +1,5 @@
-// Sequences of leaky integrate-and-fire neurons on a GPU: one thread per neuron runs through all steps with its membrane
-// in a register. The arithmetic of a neuron is in common/lif.h; this file only loops.
+// Sequences of leaky integrate-and-fire neurons on a GPU: one thread per neuron runs through all steps with its
+// membrane in a register. The arithmetic of a neuron is in common/lif.h; this file only loops.
 //
 // Launch with grid (ceil(N / blockDim.x), min(B, 65535)) and a blockDim.x that is a multiple of 32, at most 1024.
 // Arrays are contiguous (T, B, N) or (B, N), except theta, which has strides (0 where broadcast) and decay, which has a
