@@ -118,7 +118,8 @@ def read_events(path: str | Path, clip: str | None = None) -> Events:
             raise fail(str(path), f"clip to be one of {', '.join(names)}", repr(name), nearest(name, names))
         group = file[name]
         height, width = (int(side) for side in group.attrs["sensor_size"])
-        return Events(*(torch.from_numpy(group[column][:]) for column in COLUMNS), sensor_size=(height, width))
+        t_us, x, y, p = (torch.from_numpy(group[column][:]) for column in COLUMNS)
+        return Events(t_us, x, y, p, (height, width))
 
 
 def events_command(
@@ -197,6 +198,7 @@ def _convert(
     if film is not None:
         film.close()
     wall_s = time.perf_counter() - start_s
+    elapsed_s = 0.0 if state is None else (state.t_us - first_us) / 1_000_000
     pixels = num_frames * size[0] * size[1]
     return {
         "clip": str(info.path),
@@ -206,10 +208,10 @@ def _convert(
         "frames": num_frames,
         "events": num_events,
         "events_per_pixel_frame": num_events / pixels,
-        "duration_s": 0.0 if state is None else (state.t_us - first_us) / 1_000_000,
+        "duration_s": elapsed_s,
         "wall_s": wall_s,
         "mpixel_per_s": pixels / wall_s / 1e6,
-        "notes": [*reader.notes, *_frame_notes(info, num_frames)],
+        "notes": [*reader.notes, *_frame_notes(info, num_frames, elapsed_s)],
     }
 
 
@@ -220,13 +222,11 @@ def _rate(t_us: np.ndarray) -> Fraction:
     return Fraction(1_000_000 * (len(t_us) - 1), int(t_us[-1] - t_us[0])).limit_denominator(1001)
 
 
-def _frame_notes(info: VideoInfo, num_frames: int) -> list[str]:
-    expected = info.num_frames_estimate
-    if num_frames == 1:
-        return [f"{info.path}: a single frame, so there is nothing to give events"]
-    if expected is not None and num_frames < 0.8 * expected:
-        return [f"{info.path}: {num_frames} frames decoded of about {expected} announced; the file may be truncated"]
-    return []
+def _frame_notes(info: VideoInfo, num_frames: int, elapsed_s: float) -> list[str]:
+    notes = [f"{info.path}: a single frame, so there is nothing to give events"] if num_frames == 1 else []
+    if info.duration_s is not None and info.duration_s - elapsed_s > max(0.5, 0.2 * info.duration_s):
+        notes.append(f"{info.path}: frames end after {elapsed_s:.2f} s of {info.duration_s:.2f} s; is it truncated?")
+    return notes
 
 
 def _summary(row: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class VideoInfo:
         path: The file.
         size: ``(H, W)`` of the upright frame.
         num_frames_estimate: Frames, from the container or from duration times rate; ``None`` if it doesn't say.
-        duration_s: Seconds, or ``None`` if the container doesn't say.
+        duration_s: Seconds of the video track, else of the file; ``None`` if neither is said.
         has_audio: Whether there is an audio track.
     """
 
@@ -83,7 +83,11 @@ class VideoReader:
     """
 
     def __init__(
-        self, path: str | Path, size: tuple[int, int] | None = None, pixels: str = "gray8", max_frames: int | None = None
+        self,
+        path: str | Path,
+        size: tuple[int, int] | None = None,
+        pixels: str = "gray8",
+        max_frames: int | None = None,
     ):
         self.path, self.size, self.pixels, self.max_frames = Path(path), size, pixels, max_frames
         self.num_damaged = self.num_dropped = 0
@@ -91,7 +95,10 @@ class VideoReader:
     @property
     def notes(self) -> list[str]:
         """What had to be left out, in words."""
-        counted = [(self.num_damaged, "damaged packets skipped"), (self.num_dropped, "frames out of time order dropped")]
+        counted = [
+            (self.num_damaged, "damaged packets skipped"),
+            (self.num_dropped, "frames out of time order dropped"),
+        ]
         return [f"{self.path}: {count} {what}" for count, what in counted if count]
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -177,13 +184,13 @@ def video_info(path: str | Path) -> VideoInfo:
     with _open(path) as container:
         stream = container.streams.video[0]
         duration = None if container.duration is None else container.duration / 1_000_000
+        if stream.duration is not None:
+            duration = float(stream.duration * stream.time_base)
         count = stream.frames or (round(duration * stream.average_rate) if duration and stream.average_rate else None)
         return VideoInfo(path, (frames.shape[1], frames.shape[2]), count, duration, bool(container.streams.audio))
 
 
-def read_clip(
-    path: str | Path, *, size: tuple[int, int] = (64, 64), rgb: bool = True, audio_rate: int = 16000
-) -> Clip:
+def read_clip(path: str | Path, *, size: tuple[int, int] = (64, 64), rgb: bool = True, audio_rate: int = 16000) -> Clip:
     """Decode a whole short clip: frames, and mono sound on the same clock.
 
     Args:
@@ -212,27 +219,36 @@ def _read_audio(path: Path, audio: np.ndarray, start_s: float, rate: int) -> tup
     """Fill ``audio``, whose first sample is at ``start_s`` on the file's clock; say whether any sound was decoded."""
     import av
 
-    notes: list[str] = []
+    stop, notes = 0, []
     with _open(path) as container:
         if not container.streams.audio:
             return False, [f"{path}: no audio track"]
-        resampler = av.AudioResampler("flt", "mono", rate)
-        position = None  # where in `audio` the next sample belongs; negative before the first frame
         try:
-            for frame in chain(container.decode(container.streams.audio[0]), [None]):
-                if position is None and frame is not None:
-                    position = round(((frame.time or 0.0) - start_s) * rate)
-                for piece in resampler.resample(frame) if position is not None else []:
-                    samples = piece.to_ndarray()[0]
-                    inside = samples[max(-position, 0) : max(len(audio) - position, 0)]
-                    audio[max(position, 0) : max(position, 0) + len(inside)] = inside
-                    position += len(samples)
-                if position is not None and position >= len(audio):
+            for start, samples in _mono(container, start_s, rate):
+                stop = min(start + len(samples), len(audio))
+                if stop > 0:  # else before the first frame
+                    audio[max(start, 0) : stop] = samples[max(-start, 0) : max(stop - start, 0)]
+                if stop == len(audio):
                     break
         except av.error.FFmpegError as error:
-            heard_s = max(position or 0, 0) / rate
-            notes.append(f"{path}: the audio track fails after {heard_s:.2f} s ({error.strerror}); silence follows")
-    return position is not None and position > 0, notes
+            notes.append(f"{path}: the audio track fails after {max(stop, 0) / rate:.2f} s ({error.strerror})")
+    return stop > 0, notes
+
+
+def _mono(container: Any, start_s: float, rate: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield pieces of the first audio track as mono float32 at ``rate``, and the place of each after ``start_s``."""
+    import av
+
+    resampler = av.AudioResampler("flt", "mono", rate)
+    place: int | None = None
+    for frame in container.decode(container.streams.audio[0]):
+        if place is None:
+            place = round(((frame.time or 0.0) - start_s) * rate)
+        for piece in resampler.resample(frame):
+            yield place, piece.to_ndarray()[0]
+            place += piece.samples
+    for piece in resampler.resample(None) if place is not None else []:
+        yield place or 0, piece.to_ndarray()[0]
 
 
 def _upright(size: tuple[int, int], turns: int) -> tuple[int, int]:
@@ -254,7 +270,7 @@ def _timed(frames: Iterator[Any], stream: Any) -> Iterator[tuple[Any, int]]:
 
 def _increasing(ticks: list[int | None]) -> bool:
     known = [t for t in ticks if t is not None]
-    return len(known) > len(ticks) // 2 and all(a < b for a, b in zip(known, known[1:], strict=False))
+    return len(known) > len(ticks) // 2 and all(a < b for a, b in pairwise(known))
 
 
 @contextmanager
