@@ -12,18 +12,20 @@ file; then one group per clip, named after the video file, with attributes ``sen
 ``frame_event_index``  (F + 1,)  int64; events ``[index[f], index[f + 1])`` lie between frame ``f - 1`` and frame ``f``
 =====================  ========  ====================================================================================
 
-Columns are chunked, byte-shuffled and compressed (gzip 1), so any HDF5 reader opens them. A file is written under a
+Columns are chunked, byte-shuffled and compressed (gzip 1), so any HDF5 reader since 1.10 opens them (the older layout
+keeps an index in memory that grows with the file). A file is written under a
 temporary name beside its final one and renamed when it is complete.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -154,10 +156,12 @@ def events_command(
     check_range("neuroav events", "--contrast", contrast, 0.01, 10)
     _check_outputs(clips, out, preview, json_path)
     infos = [video_info(clip) for clip in clips]
+    _return_freed_memory()
     counts = [info.num_frames_estimate for info in infos]
     total = None if None in counts else sum(count or 0 for count in counts)
     with ExitStack() as stack:
-        writer = EventWriter(stack.enter_context(h5py.File(stack.enter_context(_renamed_when_done(out)), "w")))
+        file_path = stack.enter_context(_renamed_when_done(out))
+        writer = EventWriter(stack.enter_context(h5py.File(file_path, "w", libver=("v110", "v110"))))
         film_path = None if preview is None else stack.enter_context(_renamed_when_done(preview))
         progress = stack.enter_context(Progress("events", total=total, unit="frame"))
         rows = [_convert(info, writer, film_path, contrast, size, progress) for info in infos]
@@ -252,6 +256,12 @@ def _check_outputs(clips: Sequence[str], out: str, preview: str | None, json_pat
             actual = f"{value}, which is a folder" if path.is_dir() else f"{value} in a folder that can't be written"
             raise fail("neuroav events", f"{name} to be a file in an existing folder", actual)
         seen.add(path)
+
+
+def _return_freed_memory() -> None:
+    """Have glibc give freed arrays back to the system: its heap would fragment and creep up over a long video."""
+    with suppress(AttributeError, OSError, TypeError):  # another C library, without this habit
+        ctypes.CDLL(None).mallopt(-3, 1 << 18)  # M_MMAP_THRESHOLD, fixed at 256 KiB instead of growing to 32 MiB
 
 
 @contextmanager

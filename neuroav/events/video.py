@@ -20,7 +20,7 @@ import numpy as np
 
 from neuroav.checks import fail
 
-CHUNK = 16  # frames held at a time
+CHUNK = 8  # frames held at a time
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,ogg,flv,asf,gif,apng,wtv,rm,mxf,nut,dv,gxf,nsv,"
     "h264,hevc,vvc,m4v,mjpeg,ivf,av1,obu,vc1,yuv4mpegpipe,png_pipe,jpeg_pipe,bmp_pipe,tiff_pipe,webp_pipe"
@@ -102,7 +102,7 @@ class VideoReader:
         return [f"{self.path}: {count} {what}" for count, what in counted if count]
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield frames ``(F, H, W)`` or ``(F, H, W, 3)`` uint8 and their times ``(F,)`` int64 us, ``F`` at most 16."""
+        """Yield frames ``(F, H, W)`` or ``(F, H, W, 3)`` uint8 and their times ``(F,)`` int64 us, ``F`` at most 8."""
         with _open(self.path) as container:
             images = islice(self._images(container), self.max_frames)
             count = 0
@@ -150,7 +150,7 @@ class VideoReader:
 def read_video(
     path: str | Path, *, size: tuple[int, int] | None = None, max_frames: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the grey frames of a video file in chunks, holding at most 16 frames.
+    """Yield the grey frames of a video file in chunks, holding at most 8 frames.
 
     Args:
         path: Any video file that PyAV can decode.

@@ -8,7 +8,7 @@ import pytest
 
 
 def write_video(path, frames, t_ms=None, codec="ffv1", sound=None, sound_s=0, options=None, pixels="gray"):
-    """Encode grey ``frames`` ``(F, H, W)`` shown at ``t_ms``; ``sound`` is mono float32 at 16 kHz from ``sound_s`` on."""
+    """Encode grey ``frames`` ``(F, H, W)`` shown at ``t_ms``; ``sound`` is mono at 16 kHz from ``sound_s`` on."""
     t_ms = np.arange(len(frames)) * 40 if t_ms is None else t_ms
     with av.open(str(path), "w") as container:
         video = container.add_stream(codec, rate=25, options=options or {})

@@ -2,14 +2,16 @@
 
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 
 from neuroav.checks import InputError
-from neuroav.events.video import VideoReader, read_clip, read_video, video_info
+from neuroav.events.video import VideoReader, _timed, read_clip, read_video, video_info
 
 MEDIA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "media"
 
@@ -27,7 +29,7 @@ def test_lossless_frames_and_times_come_back_exactly(video, slide):
 
 
 def test_chunks_are_small(video):
-    assert [len(frames) for frames, _ in read_video(video)] == [16, 4]
+    assert [len(frames) for frames, _ in read_video(video)] == [8, 8, 4]
 
 
 def test_variable_frame_rate_is_kept(make_video, slide):
@@ -58,6 +60,37 @@ def test_avi_with_reordered_frames_keeps_every_frame(make_video, slide):
     assert len(t_us) == 30
     assert set(np.diff(t_us).tolist()) == {40_000}
     assert reader.notes == []
+
+
+def test_clock_is_the_one_that_runs_forwards():
+    def times(pts, dts):
+        pairs = zip(pts, dts, strict=True)
+        frames = [SimpleNamespace(pts=p, dts=d, time_base=Fraction(1, 1000)) for p, d in pairs]
+        stream = SimpleNamespace(average_rate=Fraction(50), guessed_rate=None, time_base=None)
+        return [t_us // 1000 for _, t_us in _timed(iter(frames), stream)]
+
+    assert times([5, 7, 9], [1, 2, 3]) == [5, 7, 9]
+    assert times([1, 3, 2, 4], [1, 2, 3, None]) == [1, 2, 3, 4]
+    assert times([1, 3, 2], [9, 8, 7]) == [1, 3, 2]  # no clock is right, the reader drops the last
+    assert times([None] * 3, [None] * 3) == [0, 20, 40]
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_frames_are_turned_upright(make_video, degrees):
+    image = np.zeros((32, 64), dtype=np.uint8)
+    image[:16, :16] = 255  # bright in the stored frame's top left corner
+    path = make_video("turned.mp4", image[None].repeat(3, 0), codec="mpeg4", pixels="yuv420p")
+    cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[degrees // 90]
+    matrix = [cosine, sine, 0, -sine, cosine, 0, 0, 0, 1 << 14]
+    content = bytearray(path.read_bytes())
+    at = content.index(b"tkhd") + 4 + 40  # the track header's display matrix, 16.16 numbers
+    content[at : at + 36] = b"".join((value << 16).to_bytes(4, "big", signed=True) for value in matrix)
+    path.write_bytes(content)
+    frame = _read(path)[0][0]
+    turned = np.rot90(image, -degrees // 90)  # clockwise
+    assert frame.shape == turned.shape
+    assert np.corrcoef(frame.ravel(), turned.ravel())[0, 1] > 0.98
+    assert _read(path, size=(20, 10))[0].shape[1:] == (20, 10)
 
 
 def test_info(video, make_video, slide):
@@ -178,22 +211,15 @@ def test_real_edge_cases():
         assert len(_read(MEDIA / "corrupted.mp4")[0]) == 49
 
 
-PEAK_AFTER_READING = """
-import resource, sys
-from neuroav.events.generate import frames_to_events
-from neuroav.events.video import read_video
-state = None
-for frames, t_us in read_video(sys.argv[1]):
-    _, state = frames_to_events(frames, t_us, state=state)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
-
-
-def test_memory_does_not_grow_with_the_length(make_video, slide):
-    frames = slide(25, 120, 160)
+def test_memory_does_not_grow_with_the_length(make_video, slide, tmp_path):
+    code = "import resource, sys; from neuroav.cli import main; main(sys.argv[1:])"
+    code += "; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     peaks = []
-    for repeats in (2, 20):
-        path = make_video(f"{repeats}.mp4", np.tile(frames, (repeats, 1, 1)), codec="mpeg4", pixels="yuv420p")
-        command = [sys.executable, "-c", PEAK_AFTER_READING, str(path)]
-        peaks.append(int(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    for repeats in (2, 12):
+        path = make_video(
+            f"{repeats}.mp4", np.tile(slide(25, 120, 160), (repeats, 1, 1)), codec="mpeg4", pixels="yuv420p"
+        )
+        command = [sys.executable, "-c", code, "events", str(path), "-o", str(tmp_path / "out.h5")]
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        peaks.append(int(printed.split()[-1]))
     assert peaks[1] < 1.1 * peaks[0]
