@@ -49,10 +49,11 @@ def frames_to_events(
     of cutting a clip into calls. A brightness that meets a threshold exactly fires. An event's time is the first whole
     microsecond at which its level has been reached: in ``(t_prev, t_frame]``. The first frame of a clip gives no event.
 
-    Implements Eq. (4)-(5) of [mdft] with the crossing times of [esim]. Differs from the paper: [mdft] emits at most
-    one event per pixel and frame, at the frame's time; here every crossing counts and is timed within the interval.
-    Differs from [esim]: integers instead of float32; ``log_eps`` 1 on the 0..255 scale (about 4e-3 on its 0..1 scale,
-    which damps noise in black pixels) instead of a caller's choice; no refractory period, no noise.
+    Implements Eq. (4)-(5) of [mdft] with the crossing times of [esim]. Differs from the paper: [mdft] prints the
+    condition as ``dL >= p C``, which nearly every pixel meets for ``p = -1``; meant and used here is ``p dL >= C``. It
+    leaves open how the reference moves and when an event happens; both follow [esim]. Differs from [esim]: integers
+    instead of float32; ``log_eps`` is 1 on the 0..255 scale (4e-3 on 0..1), which damps noise in black pixels, instead
+    of the caller's choice; no refractory period, no noise.
 
     Args:
         frames: ``(F, H, W)`` uint8 grey frames; sides of at most 32,768; ``F`` may be 0.
