@@ -26,7 +26,7 @@ NOTE = (
     "Demo: one stage, one seed, width {dim} and {steps} training steps, to fit the time. "
     "neuroav run has the two-stage protocol and the paper's widths; several seeds are in experiments/results."
 )
-LENGTH = {"tiny": (2, 6), "small": (12, 25)}  # epochs, batches per epoch
+LENGTH = {"tiny": (4, 10), "small": (12, 25)}  # epochs, batches per epoch
 DIM = 128
 
 
@@ -107,14 +107,18 @@ def example_clip(task: Task, experiment: Experiment, folder: Path, *, seed: int)
 
 
 def spike_raster(model: Any, task: Task, index: int, statistics: Any) -> dict[str, np.ndarray]:
-    """Spikes ``(T, N)`` and threshold ``(T,)`` of every spiking layer for one clip."""
+    """Spikes ``(T * R, N)`` and threshold ``(T * R,)`` of every spiking layer for one clip, ``R`` presentations a step."""
     batch = task.data(np.array([index]), statistics).batch(np.array([0]))
     with torch.no_grad():
         traces, _ = model.activity(batch)
-    arrays = {"raster.t_s": batch.video.t_s[:, 0].numpy()}
+    start = batch.video.t_s[:, 0].numpy()
+    arrays: dict[str, np.ndarray] = {}
     for name, trace in traces.items():
+        repeats = len(trace.output) // len(start)
         arrays[f"raster.{name}.spikes"] = trace.output[:, 0].numpy().astype(np.uint8)
-        arrays[f"raster.{name}.theta"] = trace.theta[:, 0, 0].numpy()
+        arrays[f"raster.{name}.theta"] = trace.theta[:, 0, 0].repeat_interleave(repeats).numpy()
+        steps = np.arange(len(trace.output)) / repeats
+        arrays["raster.t_s"] = np.interp(steps, np.arange(len(start)), start).astype(np.float32)
     return arrays
 
 

@@ -169,7 +169,7 @@ def layer_activity(model: Any, data: ClipData) -> list[dict[str, Any]]:
         traces, valid = model.activity(batch)
         steps += int(valid.sum())
         for name, trace in traces.items():
-            spikes[name] = spikes.get(name, 0) + trace.output[valid].sum(0, dtype=torch.float64)
+            spikes[name] = spikes.get(name, 0) + trace.per_step(len(valid))[valid].sum(0, dtype=torch.float64)
             theta.setdefault(name, []).append(trace.theta[valid])
     rows = []
     for name, total in spikes.items():
@@ -303,13 +303,12 @@ def score(experiment: Experiment, task: Task, out: Path) -> tuple[list[dict[str,
     return rows, arrays
 
 
-def operations(model: nn.Module, data: ClipData) -> dict[str, float]:
+def operations(model: Any, data: ClipData) -> dict[str, float]:
     """Operations per clip, counted on up to 64 clips; binary inputs count as accumulates, everything else as MACs."""
     from neuroav.energy.count import count
 
     batch = data.batch(np.arange(min(64, len(data))))
-    with torch.no_grad():
-        counted = count(model, lambda: model.distances(batch, data.class_vectors[:1]), batch.size)  # type: ignore[operator]
+    counted = count(model, lambda: model.distances(batch, data.class_vectors[:1]), batch.size)
     return {"macs": counted.macs, "acs": counted.acs, "neuron_updates": counted.neuron_updates}
 
 

@@ -128,7 +128,7 @@ def count(module: nn.Module, call: Callable[..., Any], clips: int, *args: Any, r
     if module.training:
         raise fail("count", "a module in evaluation mode", "training mode", "Call module.eval() first.")
     tally = _Tally(rule)
-    with torch.no_grad(), tally.watching(module), _nothing_hidden(), _flop_counter() as flops:
+    with _frozen(module), torch.no_grad(), tally.watching(module), _nothing_hidden(), _flop_counter() as flops:
         call(*args)
     products = tuple(row.per_clip(clips) for row in tally.products.values())
     neurons = tuple(row.per_clip(clips) for row in tally.neurons.values())
@@ -143,6 +143,19 @@ def count(module: nn.Module, call: Callable[..., Any], clips: int, *args: Any, r
         products=products,
         neurons=neurons,
     )
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """Parameters that ask for no gradient: the counter's module tracker can't place a view of one that does."""
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    for p in trainable:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in trainable:
+            p.requires_grad_(True)
 
 
 class _ProductRow:

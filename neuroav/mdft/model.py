@@ -159,7 +159,7 @@ class MDFT(nn.Module):
         features = {m: self.encoder[m](x, valid) for m, x in inputs.items()}
         summary, knowledge = self._scene(features, valid)
         traces = self._motion(batch, features, summary, valid)
-        motion = {m: running_mean(trace[-1].output, valid) for m, trace in traces.items()}
+        motion = {m: running_mean(trace[-1].per_step(len(valid)), valid) for m, trace in traces.items()}
         return Represented(torch.cat(self._pool(features, motion, knowledge, valid), -1), traces, valid)
 
     def _scene(self, features: dict[str, Tensor], valid: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from neuroav.checks import check_range, fail
 from neuroav.neurons.dynamic import DynamicLIF
+from neuroav.neurons.lif import Reset
 from neuroav.neurons.surrogate import ATan, Surrogate
 from neuroav.nn.project import StepBatchNorm
 
@@ -321,35 +322,53 @@ def scene_level(joint: Tensor) -> Tensor:
 
 
 class LayerTrace(NamedTuple):
-    """What one motion layer did: ``output (T, B, N)`` (spikes 0/1, or activations), ``theta (T, B, 1)`` or ``None``."""
+    """What one motion layer did.
+
+    Attributes:
+        output: ``(T * R, B, N)`` spikes 0/1 at ``R`` presentations of each step, or activations with ``R = 1``.
+        theta: ``(T, B, 1)``, or ``None`` without spikes.
+    """
 
     output: Tensor
     theta: Tensor | None
+
+    def per_step(self, steps: int) -> Tensor:
+        """Mean output over the presentations of each step: ``(T, B, N)``."""
+        return self.output.unflatten(0, (steps, -1)).mean(1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpikingLayers:
     """Linear - BN - dynamic-threshold LIF, ``layers`` times; all share the threshold of Eq. (7).
 
-    Implements Eq. (8)-(9) of [mdft]. Differs from the paper: batch normalisation before each LIF, without which every
-    neuron is silent at every useful threshold and stays so; time constants are spread over neurons between
-    ``tau[0]`` and ``tau[1]`` steps and learnt ([plif]), since the paper prints none and a layer with one time constant
-    has no means to tell the order of two inputs.
+    Implements Eq. (8)-(9) of [mdft]. Differs from the paper:
+
+    * batch normalisation before each LIF, without which every neuron is silent at every useful threshold and stays so;
+    * each step is presented ``repeats`` times, as in the group's earlier work, so that a step is answered by a rate
+      and the membrane's memory is short against the motion: with one presentation and the same ``tau``, HM of the
+      events alone falls from 52 to 43 % on MotionScenes (two seeds);
+    * every synapse comes once for each of ``delays``: a layer without delays weighs its past by one decaying kernel,
+      and training hardly finds the order of two inputs (HM 52 to 42 %). ``delays=(0,)`` is the paper's network.
+    * time constants start at ``tau``, which the paper does not print, and are learnt for each neuron ([plif]).
 
     Attributes:
         layers: number of layers.
-        tau: shortest and longest initial membrane time constant, in steps; log-spaced over neurons.
-        learn_tau: whether training moves them.
+        repeats: presentations ``R`` of each step.
+        delays: synaptic delays in steps.
+        tau: initial membrane time constant in presentations.
+        learn_tau: whether training moves it, neuron by neuron.
         v_rest: resting potential.
         reset: ``"hard"`` (to ``v_rest``) or ``"soft"`` (minus the threshold).
         surrogate: derivative used for the spike in training.
     """
 
     layers: int = 3
-    tau: tuple[float, float] = (1.2, 6.0)
+    repeats: int = 4
+    delays: tuple[int, ...] = (0, 1)
+    tau: float = 2.0
     learn_tau: bool = True
     v_rest: float = 0.0
-    reset: str = "hard"
+    reset: Reset = "hard"
     surrogate: Surrogate = field(default_factory=lambda: ATan(2.0))
 
     def build(self, dim: int) -> nn.Module:
@@ -360,13 +379,13 @@ class SpikingLayers:
 class _SpikingLayers(nn.Module):
     def __init__(self, config: SpikingLayers, dim: int):
         super().__init__()
-        tau = torch.logspace(math.log10(config.tau[0]), math.log10(config.tau[1]), dim)
-        self.linear = nn.ModuleList(nn.Linear(dim, dim) for _ in range(config.layers))
+        self.repeats, self.delays = config.repeats, config.delays
+        self.linear = nn.ModuleList(nn.Linear(dim * len(config.delays), dim) for _ in range(config.layers))
         self.norm = nn.ModuleList(StepBatchNorm(dim) for _ in range(config.layers))
         self.neuron = nn.ModuleList(
             DynamicLIF(
                 dim,
-                tau=tau[torch.randperm(dim)],
+                tau=torch.full((dim,), config.tau),
                 learn_tau=config.learn_tau,
                 v_rest=config.v_rest,
                 reset=config.reset,
@@ -377,18 +396,28 @@ class _SpikingLayers(nn.Module):
 
     def forward(self, x: Tensor, theta: Tensor, valid: Tensor) -> list[LayerTrace]:
         """Run ``x (T, B, D)`` under ``theta (T, B, 1)``; membranes start at rest and live for the whole clip."""
-        trace = []
+        held, seen = theta.repeat_interleave(self.repeats, 0), valid.repeat_interleave(self.repeats, 0)
+        late = tuple(d * self.repeats for d in self.delays)
+        trace: list[LayerTrace] = []
         for linear, norm, neuron in zip(self.linear, self.norm, self.neuron, strict=True):
-            x, _ = neuron(norm(linear(x), valid), theta)
+            if trace:
+                current = norm(linear(delayed(x, late)), seen)
+            else:  # the same current at every presentation of a step: computed once
+                current = norm(linear(delayed(x, self.delays)), valid).repeat_interleave(self.repeats, 0)
+            x, _ = neuron(current, held)
             trace.append(LayerTrace(x, theta))
         return trace
 
 
 @dataclass(frozen=True, kw_only=True)
 class MLPLayers:
-    """The non-spiking twin: Linear - BN - ReLU, ``layers`` times (rows "MLP" and "EGM+MLP" of Table 2 of [mdft])."""
+    """The non-spiking twin: Linear - BN - ReLU, ``layers`` times (rows "MLP" and "EGM+MLP" of Table 2 of [mdft]).
+
+    The same synapses as :class:`SpikingLayers`, delays included, so that the twins differ in their neurons alone.
+    """
 
     layers: int = 3
+    delays: tuple[int, ...] = (0, 1)
 
     def build(self, dim: int) -> nn.Module:
         """Make the module of width ``dim``."""
@@ -398,16 +427,29 @@ class MLPLayers:
 class _MLPLayers(nn.Module):
     def __init__(self, config: MLPLayers, dim: int):
         super().__init__()
-        self.linear = nn.ModuleList(nn.Linear(dim, dim) for _ in range(config.layers))
+        self.delays = config.delays
+        self.linear = nn.ModuleList(nn.Linear(dim * len(config.delays), dim) for _ in range(config.layers))
         self.norm = nn.ModuleList(StepBatchNorm(dim) for _ in range(config.layers))
 
     def forward(self, x: Tensor, theta: Tensor | None, valid: Tensor) -> list[LayerTrace]:
         """Run ``x (T, B, D)``; there is no threshold."""
         trace = []
         for linear, norm in zip(self.linear, self.norm, strict=True):
-            x = F.relu(norm(linear(x), valid))
+            x = F.relu(norm(linear(delayed(x, self.delays)), valid))
             trace.append(LayerTrace(x, None))
         return trace
+
+
+def delayed(x: Tensor, delays: tuple[int, ...]) -> Tensor:
+    """Copies of ``x (T, B, N)``, each ``delay`` steps late, side by side: ``(T, B, N * len(delays))``.
+
+    Example:
+        >>> delayed(torch.tensor([1.0, 2.0, 3.0]).reshape(3, 1, 1), (0, 1)).squeeze(1).tolist()
+        [[1.0, 0.0], [2.0, 1.0], [3.0, 2.0]]
+    """
+    if delays == (0,):
+        return x
+    return torch.cat([F.pad(x, (0, 0, 0, 0, d, 0))[: x.shape[0]] for d in delays], -1)
 
 
 def running_mean(x: Tensor, valid: Tensor) -> Tensor:

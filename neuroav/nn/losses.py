@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from neuroav.nn.project import MLP
+from neuroav.nn.project import MLP, StepBatchNorm
 
 
 def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0) -> Tensor:
@@ -50,14 +50,41 @@ class JointLoss:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LinearWords:
+    """One linear, normalised word projection; the clip's projection ends linearly too, so that both signs are reached.
+
+    Differs from the paper: :class:`PrintedWords` is what Eq. (12) of [mdft] describes. Two layers fitted to the few
+    training classes place an unseen combination of known words anywhere; a linear map places it where its words add
+    up. On MotionScenes, events only, three seeds: ZSL 53 against 49 %, validation HM 38 against 31 %.
+    """
+
+    def build(self, text_dim: int, heads: HeadsConfig) -> tuple[nn.Module, bool]:
+        """Make the word projection; and whether the clip's projection ends linearly."""
+        return nn.Sequential(nn.Linear(text_dim, heads.shared), StepBatchNorm(heads.shared)), True
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrintedWords:
+    """Two layers, each with normalisation, ReLU and dropout, for words and clips alike.
+
+    Implements Eq. (12) of [mdft]. Differs from the paper: nothing.
+    """
+
+    def build(self, text_dim: int, heads: HeadsConfig) -> tuple[nn.Module, bool]:
+        """Make the word projection; and whether the clip's projection ends linearly."""
+        return MLP(text_dim, heads.hidden, heads.shared, dropout=heads.dropout_word), False
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeadsConfig:
     """Widths and dropouts of :class:`JointHeads`; defaults are the UCF settings of section 3.4 of [mdft].
 
     Attributes:
-        hidden: hidden width of every head.
+        hidden: hidden width of the heads.
         shared: ``T_proj``, width of the space where distances are taken.
         dropout: ``d_dec``, also used for ``d_proj``, which is never given.
-        dropout_word: ``d_wproj``.
+        dropout_word: ``d_wproj``, in a two-layer word projection.
+        word: ``LinearWords()``, or ``PrintedWords()`` for the paper's two layers.
         loss: weights and margin.
     """
 
@@ -65,6 +92,7 @@ class HeadsConfig:
     shared: int = 64
     dropout: float = 0.20
     dropout_word: float = 0.10
+    word: LinearWords | PrintedWords = field(default_factory=lambda: LinearWords())
     loss: JointLoss = field(default_factory=JointLoss)
 
 
@@ -84,8 +112,8 @@ class JointHeads(nn.Module):
     def __init__(self, width: int, text_dim: int, config: HeadsConfig):
         super().__init__()
         self.config = config
-        self.clip = MLP(width, config.hidden, config.shared, dropout=config.dropout)
-        self.word = MLP(text_dim, config.hidden, config.shared, dropout=config.dropout_word)
+        self.word, linear = config.word.build(text_dim, config)
+        self.clip = MLP(width, config.hidden, config.shared, dropout=config.dropout, linear_output=linear)
         if config.loss.reconstruction:
             self.rebuild = MLP(config.shared, config.hidden, text_dim, dropout=config.dropout, linear_output=True)
 
