@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from neuroav.checks import check_range, fail
 from neuroav.config import Experiment, MotionScenesData
-from neuroav.data.motionscenes import MotionScenesConfig, generate, render_clip
+from neuroav.data.motionscenes import MotionScenesConfig, generate
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import MLPLayers
 from neuroav.nn.losses import HeadsConfig
-from neuroav.run import Task, load_model, prepare, run_many, write_results
+from neuroav.run import run_many, write_results
 from neuroav.train.checkpoint import load_json, save_json
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
@@ -73,53 +72,14 @@ def demo_command(size: str, out: str | None, seed: int, workers: int | None, jso
 
     rows = [row for result in results for row in result["rows"]]
     arrays: dict[str, np.ndarray] = {}
-    for _, path in jobs:
+    for _, path in reversed(jobs):  # MDFT last: the example clip's spikes are its own
         with np.load(path / "arrays.npz", allow_pickle=False) as file:
             arrays |= dict(file)
-    task = prepare(data)
-    arrays |= example_clip(task, *jobs[0], seed=seed)
     note = NOTE.format(dim=DIM, steps=epochs * batches)
     title = f"MotionScenes {size}, scene bias {data.scene_bias:g}"
     settings = load_json(jobs[0][1] / "config.json")
     write_results(folder, title, note, rows, arrays, {"experiment": settings})
     return _finish(folder, rows, note, json_path, time.perf_counter() - start)
-
-
-def example_clip(task: Task, experiment: Experiment, folder: Path, *, seed: int) -> dict[str, np.ndarray]:
-    """Arrays for the page: one unseen test clip, its events, and what the trained model's neurons did with it."""
-    from neuroav.data.classic import luma
-    from neuroav.events.generate import frames_to_events
-
-    index = int(task.parts["biased"]["test_unseen"][0])
-    extras = {key: values[index] for key, values in task.store.extras.items()}
-    clip = render_clip(int(extras["class"]), int(extras["clip"]), int(extras["scene"]), seed=seed)
-    events, _ = frames_to_events(luma(clip.frames), clip.t_us)
-    arrays = {
-        "clip.frames": clip.frames,
-        "clip.t_us": clip.t_us,
-        "clip.audio": clip.audio,
-        "clip.audio_rate": np.array(clip.audio_rate),
-        "clip.title": np.array(f"{task.store.class_names[task.store.labels[index]]} (unseen class)"),
-    }
-    arrays |= {f"clip.events.{key}": getattr(events, key).numpy() for key in ("t_us", "x", "y", "p")}
-    model, statistics, _ = load_model(experiment, task, folder)
-    return arrays | spike_raster(model, task, index, statistics)
-
-
-def spike_raster(model: Any, task: Task, index: int, statistics: Any) -> dict[str, np.ndarray]:
-    """Spikes ``(T * R, N)`` and threshold ``(T * R,)`` of every spiking layer for one clip, ``R`` presentations a step."""
-    batch = task.data(np.array([index]), statistics).batch(np.array([0]))
-    with torch.no_grad():
-        traces, _ = model.activity(batch)
-    start = batch.video.t_s[:, 0].numpy()
-    arrays: dict[str, np.ndarray] = {}
-    for name, trace in traces.items():
-        repeats = len(trace.output) // len(start)
-        arrays[f"raster.{name}.spikes"] = trace.output[:, 0].numpy().astype(np.uint8)
-        arrays[f"raster.{name}.theta"] = trace.theta[:, 0, 0].repeat_interleave(repeats).numpy()
-        steps = np.arange(len(trace.output)) / repeats
-        arrays["raster.t_s"] = np.interp(steps, np.arange(len(start)), start).astype(np.float32)
-    return arrays
 
 
 def _finish(folder: Path, rows: list[dict[str, Any]], note: str, json_path: str | None, seconds: float) -> int:

@@ -31,6 +31,7 @@ from neuroav.config import Experiment, MotionScenesData, StoreData, from_json, l
 from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.splits import assign_parts
 from neuroav.data.store import Store
+from neuroav.example import example_arrays
 from neuroav.gzsl.metrics import confusion_matrix, follows_scene_share
 from neuroav.gzsl.protocol import GZSLResult, evaluate_gzsl
 from neuroav.gzsl.scores import calibrated_prediction
@@ -51,12 +52,14 @@ class Task:
     """A store cut into the parts of the protocol.
 
     Attributes:
+        source: what the experiment said of its data.
         store: the open feature store.
         parts: per test set (``biased`` and ``shuffled``, or ``test``) and part, the clip indices.
         scene: ``(N,)`` scene shown in each clip, or ``None`` where that is not known.
         preferred: ``(K,)`` preferred scene of each class, or ``None``.
     """
 
+    source: MotionScenesData | StoreData
     store: Store
     parts: dict[str, dict[str, np.ndarray]]
     scene: np.ndarray | None = None
@@ -88,7 +91,7 @@ def prepare(data: MotionScenesData | StoreData) -> Task:
         raise fail(str(path), f"a store of MotionScenes {wanted}", str(store.settings), "Choose another data.store.")
     parts = {name: view(store, data.scene_bias, name) for name in ("biased", "shuffled")}
     preferred = preferred_scenes(data.scenes.seed)
-    return Task(store, parts, scene=np.asarray(store.extras["scene"]), preferred=preferred)
+    return Task(data, store, parts, scene=np.asarray(store.extras["scene"]), preferred=preferred)
 
 
 def _prepare_store(data: StoreData) -> Task:
@@ -110,7 +113,7 @@ def _prepare_store(data: StoreData) -> Task:
             f"none in {', '.join(missing)}",
             "Give a part column in labels.csv, or val_unseen and test_unseen in StoreData.",
         )
-    return Task(store, {"test": split})
+    return Task(data, store, {"test": split})
 
 
 # ------------------------------------------------------------------------------------------------------ evaluation
@@ -298,6 +301,9 @@ def score(experiment: Experiment, task: Task, out: Path) -> tuple[list[dict[str,
         for name, values in found.oracle.table.items():
             if name != "zsl":
                 arrays[f"curve.{key}.{name}"] = np.asarray(values)
+        if "confusion.classes" not in arrays:  # the first test set
+            index = int(parts["test_unseen"][0])
+            arrays |= example_arrays(task, index, task.data(np.array([index]), statistics), model)
         arrays["confusion.classes"] = np.array([task.store.class_names[i] for i in found.classes])
         arrays["confusion.seen"] = found.seen
     return rows, arrays

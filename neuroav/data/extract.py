@@ -281,7 +281,7 @@ def extract_command(
         _check_complete(out, settings, class_names, class_vectors)
         sys.stdout.write(f"{out} is complete already\n")
     else:
-        provenance = {"folder": str(folder), "labels": str(labels), "vectors": str(vectors)}
+        provenance = {"folder": str(Path(folder).resolve()), "labels": str(labels), "vectors": str(vectors)}
         writer = StoreWriter(
             out, class_names=class_names, class_vectors=class_vectors, settings=settings, provenance=provenance
         )
