@@ -1,4 +1,4 @@
-"""The classic descriptors: bins of any frame rate, known pictures and tones, librosa as an independent truth."""
+"""The classic descriptors: bins of any frame rate, known pictures and tones."""
 
 import librosa
 import numpy as np
@@ -12,7 +12,6 @@ from neuroav.data.classic import (
     frame_cells,
     log_mel,
     luma,
-    mel_filters,
     representative_frames,
 )
 
@@ -110,13 +109,6 @@ def test_opposite_gradients_share_an_orientation():
 def test_luma_is_within_one_level_of_the_real_weights():
     frames = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
     assert np.abs(luma(frames).astype(float) - frames @ [0.299, 0.587, 0.114]).max() < 1.5
-
-
-@pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_mel_filters_are_those_of_librosa(rate):
-    size = 4096
-    theirs = librosa.filters.mel(sr=rate, n_fft=size, n_mels=64, fmin=0, fmax=8000, norm=None, dtype=np.float64)
-    np.testing.assert_allclose(mel_filters(rate, size), theirs, atol=1e-9)
 
 
 def test_a_tone_gives_the_same_mel_bands_at_any_rate():
