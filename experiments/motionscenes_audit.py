@@ -22,16 +22,14 @@ from torch import Tensor, nn
 
 from neuroav.data import motionscenes
 from neuroav.data.classic import luma
-from neuroav.data.motionscenes import (
+from neuroav.data.motionscenes import MotionScenesConfig, generate, view
+from neuroav.data.render import (
     MOTIONS,
     SCENES,
     TEMPOS,
-    MotionScenesConfig,
-    generate,
     motion_of,
     render_clip,
     tempo_of,
-    view,
 )
 from neuroav.data.store import Store
 from neuroav.events.generate import frames_to_events

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Shown(NamedTuple):
-    """Pictures ``(F, H, W, 3)`` uint8, their times ``(F,)`` int64 us, mono sound ``(S,)`` float32 and its rate in Hz."""
+    """Pictures ``(F, H, W, 3)`` uint8, their times ``(F,)`` int64 us, mono sound ``(S,)`` float32, its rate in Hz."""
 
     frames: np.ndarray
     t_us: np.ndarray
@@ -49,7 +49,7 @@ def show(task: Task, index: int) -> Shown:
     """Pictures and sound of a stored clip: rendered again, or read again from its file."""
     extras = {key: values[index] for key, values in task.store.extras.items()}
     if isinstance(task.source, MotionScenesData):
-        from neuroav.data.motionscenes import render_clip
+        from neuroav.data.render import render_clip
 
         scenes = task.source.scenes
         clip: Any = render_clip(

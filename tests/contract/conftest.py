@@ -8,7 +8,8 @@ import pytest
 
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.data.classic import describe_clip
-from neuroav.data.motionscenes import class_vectors, render_clip
+from neuroav.data.motionscenes import class_vectors
+from neuroav.data.render import render_clip
 from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.store import LoadedClips
 from neuroav.mdft.fusion import CRM, Gate, Tokens
@@ -89,7 +90,10 @@ def world() -> World:
             described.append(describe_clip(rendered.frames, rendered.t_us, rendered.audio, rendered.audio_rate))
             labels.append(label)
     lengths = [12, 12, 9, 12, 12, 5, 12, 12]
-    flat = {k: np.concatenate([getattr(d, k)[:n] for d, n in zip(described, lengths)]) for k in ("t_s", "video", "audio", "motion")}
+    flat = {
+        k: np.concatenate([getattr(d, k)[:n] for d, n in zip(described, lengths)])
+        for k in ("t_s", "video", "audio", "motion")
+    }
     clips = LoadedClips(**flat, offsets=np.cumsum([0, *lengths]), labels=np.array(labels))
     return World(ClipData(clips, Statistics.of(clips), class_vectors()[[0, 4, 20, 31]]))
 

@@ -7,17 +7,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from neuroav.checks import InputError
-from neuroav.data import motionscenes
+from neuroav.data import motionscenes, render
 from neuroav.data.classic import describe_clip
 from neuroav.data.motionscenes import (
-    AUDIO_RATE,
     CLIPS_PER_CLASS,
-    MOTIONS,
-    SCENES,
-    SOUNDS,
-    TEMPO_HZ,
-    TEMPO_JITTER,
-    TEMPOS,
     MotionScenesConfig,
     class_names,
     class_vectors,
@@ -26,12 +19,21 @@ from neuroav.data.motionscenes import (
     generate,
     list_clips,
     list_jobs,
-    motion_of,
     preferred_scenes,
-    render_clip,
     split_classes,
-    tempo_of,
     view,
+)
+from neuroav.data.render import (
+    AUDIO_RATE,
+    MOTIONS,
+    SCENES,
+    SOUNDS,
+    TEMPO_HZ,
+    TEMPO_JITTER,
+    TEMPOS,
+    motion_of,
+    render_clip,
+    tempo_of,
 )
 from neuroav.data.store import Store
 
@@ -158,7 +160,7 @@ def test_audio_is_finite_and_audible():
 
 def test_pitch_of_a_siren_swings_with_the_phase():
     cycles = 0.25 + 1.0 * np.arange(38_400) / AUDIO_RATE
-    sound = motionscenes._sound("siren", cycles, 1.0, np.random.default_rng(0))
+    sound = render._sound("siren", cycles, 1.0, np.random.default_rng(0))
     crossings = np.diff(np.signbit(sound)).reshape(-1)[:38_000].reshape(-1, 1900).sum(axis=1)
     expected = np.cos(2 * np.pi * (0.25 + (np.arange(len(crossings)) + 0.5) * 1900 / AUDIO_RATE))
     assert np.corrcoef(crossings, expected)[0, 1] > 0.9
@@ -166,15 +168,15 @@ def test_pitch_of_a_siren_swings_with_the_phase():
 
 @pytest.mark.parametrize("pair", [0, 1, 2, 3, 4, 5, 7])  # bounce, 6, is no exact reversal: see below
 def test_members_of_a_pair_are_reversals_of_each_other(pair):
-    one, other = motionscenes._MOTIONS[2 * pair : 2 * pair + 2]
+    one, other = render.MOTION_TABLE[2 * pair : 2 * pair + 2]
     assert one.path is other.path
     assert one.sounds == other.sounds
     assert (one.backwards, other.backwards) == (False, True)
 
 
 def test_footprints_of_bounce_agree():
-    stage, phase = motionscenes.Stage(20, 8, 0), np.linspace(0, 1, 1001)
-    paths = [motion.path(phase, stage)[0].y for motion in motionscenes._MOTIONS if motion.kind == "bounce"]
+    stage, phase = render.Stage(20, 8, 0), np.linspace(0, 1, 1001)
+    paths = [motion.path(phase, stage)[0].y for motion in render.MOTION_TABLE if motion.kind == "bounce"]
     for y in paths:
         assert (y.min(), y.max()) == (pytest.approx(-20, abs=0.1), pytest.approx(20, abs=0.1))
         assert np.abs(np.diff(y)).sum() == pytest.approx(80, abs=0.5)  # as many pixels crossed in each cycle
@@ -183,7 +185,7 @@ def test_footprints_of_bounce_agree():
 def test_sensor_noise_makes_few_events(monkeypatch):
     jobs = [(c, 0, c % 8) for c in range(0, 51, 4)]
     noisy = sum(int(describe(render_clip(*job)).motion.sum()) for job in jobs)
-    monkeypatch.setattr(motionscenes, "NOISE_LEVELS", 0.0)
+    monkeypatch.setattr(render, "NOISE_LEVELS", 0.0)
     clean = sum(int(describe(render_clip(*job)).motion.sum()) for job in jobs)
     assert 0 < clean < noisy < clean / 0.85
 
