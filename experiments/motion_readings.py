@@ -15,7 +15,7 @@ from neuroav.demo import DIM, LENGTH
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import AnchoredThreshold, FixedThreshold, MLPLayers, PrintedThreshold, ProductThreshold, SpikingLayers
 from neuroav.nn.losses import HeadsConfig, PrintedWords
-from neuroav.run import run_many, versions
+from neuroav.run import run_many
 from neuroav.train.checkpoint import save_json
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
@@ -49,8 +49,10 @@ def main(store: str, folder: Path) -> None:
         for seed in SEEDS:
             experiment = Experiment(name=name, data=data, config=MDFTConfig(**parts), train=train, seed=seed)
             jobs.append((experiment, folder / f"{name.replace(' ', '-')}-seed{seed}"))
-    rows = [row for result in run_many(jobs, 2, title="readings") for row in result["rows"]]
-    save_json(RESULTS / "motion_readings.json", {"versions": versions(), "split": 0, "scene_bias": 0.5, "rows": rows})
+    results = run_many(jobs, 2, title="readings")
+    rows = [row for result in results for row in result["rows"]]
+    about = {"versions": results[0]["versions"], "split": 0, "scene_bias": data.scene_bias}
+    save_json(RESULTS / "motion_readings.json", {**about, "rows": rows})
     (RESULTS / "motion_readings.md").write_text(markdown(rows), encoding="utf-8")
     sys.stdout.write(markdown(rows))
 

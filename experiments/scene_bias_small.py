@@ -14,7 +14,7 @@ from pathlib import Path
 from neuroav.config import MotionScenesData
 from neuroav.data.motionscenes import MotionScenesConfig, generate
 from neuroav.demo import DIM, LENGTH, controls
-from neuroav.run import run_many, versions
+from neuroav.run import run_many
 from neuroav.train.checkpoint import save_json
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
@@ -48,7 +48,7 @@ def main(folder: Path, workers: int = 2) -> None:
         for (job, _), result in zip(jobs, results, strict=True)
         for row in result["rows"]
     ]
-    save_json(RESULTS / "scene_bias_small.json", {"versions": versions(), "split": 0, "rows": rows})
+    save_json(RESULTS / "scene_bias_small.json", {"versions": results[0]["versions"], "split": 0, "rows": rows})
     (RESULTS / "scene_bias_small.md").write_text(markdown(rows), encoding="utf-8")
     sys.stdout.write(markdown(rows))
 
