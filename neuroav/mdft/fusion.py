@@ -58,13 +58,19 @@ class CRM:
     added to Eq. 10; ``Z_i`` in Eq. 11 is read as ``Z_av``; joint knowledge ``h``, said to enter here but absent from
     the formula, is appended to the keys and values; the result is averaged over time before Eq. 12.
 
+    ``CRM(residual=False, knowledge=False)`` is the printed form.
+
     Attributes:
         heads: attention heads.
         dropout: on attention weights and in the residual blocks.
+        residual: whether Eq. 10 adds its query to the attention's output.
+        knowledge: whether ``h`` is among the keys and values of Eq. 11.
     """
 
     heads: int = 8
     dropout: float = 0.0
+    residual: bool = True
+    knowledge: bool = True
 
     def build(self, dim: int, modalities: tuple[str, ...], motion_path: MotionPath | None) -> nn.Module:
         """Make the module of width ``dim`` for the named modalities."""
@@ -74,7 +80,7 @@ class CRM:
 class _CRM(nn.Module):
     def __init__(self, config: CRM, dim: int, modalities: tuple[str, ...], motion_path: MotionPath | None):
         super().__init__()
-        self.path = motion_path
+        self.config, self.path = config, motion_path
         self.attend = nn.ModuleDict({m: Attention(dim, config.heads, config.dropout) for m in modalities})
         self.mix = nn.ModuleDict({m: FeedForward(dim, config.dropout) for m in modalities})
         self.cross = Attention(dim, config.heads, config.dropout)
@@ -97,7 +103,7 @@ class _CRM(nn.Module):
         reasoned = {m: self._reason(m, x, motion.get(m), valid) for m, x in features.items()}
         query = reasoned.get("video", next(iter(reasoned.values())))
         memory, memory_valid = reasoned.get("audio", query), valid
-        if knowledge is not None:
+        if knowledge is not None and self.config.knowledge:
             memory, memory_valid = torch.cat([memory, knowledge]), torch.cat([valid, valid])
         return masked_mean(self.cross_mix(self.cross(query, memory, memory_valid)), valid)
 
@@ -107,4 +113,5 @@ class _CRM(nn.Module):
             memory = x * torch.sigmoid(motion)
             if self.path.extra_tokens:
                 memory, memory_valid = torch.cat([memory, motion]), torch.cat([valid, valid])
-        return self.mix[name](x + self.attend[name](x, memory, memory_valid))
+        attended = self.attend[name](x, memory, memory_valid)
+        return self.mix[name](x + attended if self.config.residual else attended)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -348,11 +349,14 @@ class SpikingLayers:
       and the membrane's memory is short against the motion: with one presentation and the same ``tau``, HM of the
       events alone falls from 52 to 43 % on MotionScenes (two seeds);
     * every synapse comes once for each of ``delays``: a layer without delays weighs its past by one decaying kernel,
-      and training hardly finds the order of two inputs (HM 52 to 42 %). ``delays=(0,)`` is the paper's network.
+      and training hardly finds the order of two inputs (HM 52 to 42 %);
     * time constants start at ``tau``, which the paper does not print, and are learnt for each neuron ([plif]).
+
+    ``SpikingLayers(repeats=1, delays=(0,), normalise=False, learn_tau=False)`` is the printed network.
 
     Attributes:
         layers: number of layers.
+        normalise: batch normalisation before each LIF.
         repeats: presentations ``R`` of each step.
         delays: synaptic delays in steps.
         tau: initial membrane time constant in presentations.
@@ -363,6 +367,7 @@ class SpikingLayers:
     """
 
     layers: int = 3
+    normalise: bool = True
     repeats: int = 4
     delays: tuple[int, ...] = (0, 1)
     tau: float = 2.0
@@ -381,7 +386,8 @@ class _SpikingLayers(nn.Module):
         super().__init__()
         self.repeats, self.delays = config.repeats, config.delays
         self.linear = nn.ModuleList(nn.Linear(dim * len(config.delays), dim) for _ in range(config.layers))
-        self.norm = nn.ModuleList(StepBatchNorm(dim) for _ in range(config.layers))
+        norm = partial(StepBatchNorm, dim) if config.normalise else _AsIs
+        self.norm = nn.ModuleList(norm() for _ in range(config.layers))
         self.neuron = nn.ModuleList(
             DynamicLIF(
                 dim,
@@ -407,6 +413,13 @@ class _SpikingLayers(nn.Module):
             x, _ = neuron(current, held)
             trace.append(LayerTrace(x, theta))
         return trace
+
+
+class _AsIs(nn.Module):
+    """No normalisation: what the paper prints."""
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        return x
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from neuroav.checks import fail
 from neuroav.nn.project import MLP, StepBatchNorm
+
+Terms = dict[str, Tensor]
 
 
 def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0) -> Tensor:
@@ -47,6 +50,43 @@ class JointLoss:
     projection: float = 1.0
     reconstruction: float = 1.0
     margin: float = 1.0
+
+    def terms(self, joint: Tensor, word: Tensor, rebuilt: list[Tensor], text: Tensor, negatives: Tensor) -> Terms:
+        """Weighted terms, see :meth:`JointHeads.loss`; ``rebuilt`` is ``(B, D_text)`` from clip and word, or empty."""
+        terms: Terms = {}
+        if self.joint_triplet:
+            pulled = triplet(word, joint, joint[negatives], self.margin)
+            pushed = triplet(joint, word, word[negatives], self.margin)
+            terms["joint_triplet"] = self.joint_triplet * (pulled + pushed)
+        if self.projection:
+            terms["projection"] = self.projection * F.mse_loss(joint, word)
+        if self.reconstruction:
+            terms["reconstruction"] = self.reconstruction * sum(F.mse_loss(each, text) for each in rebuilt)
+        return terms
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrintedLoss:
+    """The three losses letter by letter: signed differences in place of distances.
+
+    Implements Eq. (13)-(15) of [mdft]. Differs from the paper: nothing, element-wise and averaged. Needs a shared space
+    as wide as a class vector (``HeadsConfig(shared=300)``), since (15) subtracts the two. Nothing in it brings a clip
+    nearer to its own class than to another; for comparison only.
+    """
+
+    reconstruction: float = 1.0
+    margin: float = 1.0
+
+    def terms(self, joint: Tensor, word: Tensor, rebuilt: list[Tensor], text: Tensor, negatives: Tensor) -> Terms:
+        """The printed terms of ``joint`` and ``word (B, D)``."""
+        if word.shape[-1] != text.shape[-1]:
+            raise fail("PrintedLoss", f"HeadsConfig(shared={text.shape[-1]})", f"shared={word.shape[-1]}")
+        hinge = F.relu(self.margin + joint - word) + F.relu(self.margin + joint[negatives] - word)
+        return {
+            "joint_triplet": hinge.mean(),
+            "projection": (joint - word).mean(),
+            "reconstruction": self.reconstruction * (rebuilt[0] - word).mean(),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +133,7 @@ class HeadsConfig:
     dropout: float = 0.20
     dropout_word: float = 0.10
     word: LinearWords | PrintedWords = field(default_factory=lambda: LinearWords())
-    loss: JointLoss = field(default_factory=JointLoss)
+    loss: JointLoss | PrintedLoss = field(default_factory=JointLoss)
 
 
 class JointHeads(nn.Module):
@@ -117,7 +157,7 @@ class JointHeads(nn.Module):
         if config.loss.reconstruction:
             self.rebuild = MLP(config.shared, config.hidden, text_dim, dropout=config.dropout, linear_output=True)
 
-    def loss(self, x: Tensor, text: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+    def loss(self, x: Tensor, text: Tensor, negatives: Tensor) -> Terms:
         """Weighted loss terms by name.
 
         Implements Eq. (13)-(15) of [mdft]. Differs from the paper: (13) prints differences of embeddings without a
@@ -131,18 +171,9 @@ class JointHeads(nn.Module):
             text: class vectors ``(B, D_text)``.
             negatives: ``(B,)`` for each clip the index of a clip of another class.
         """
-        weights, joint, word = self.config.loss, self.clip(x), self.word(text)
-        terms = {}
-        if weights.joint_triplet:
-            pulled = triplet(word, joint, joint[negatives], weights.margin)
-            pushed = triplet(joint, word, word[negatives], weights.margin)
-            terms["joint_triplet"] = weights.joint_triplet * (pulled + pushed)
-        if weights.projection:
-            terms["projection"] = weights.projection * F.mse_loss(joint, word)
-        if weights.reconstruction:
-            rebuilt = F.mse_loss(self.rebuild(joint), text) + F.mse_loss(self.rebuild(word), text)
-            terms["reconstruction"] = weights.reconstruction * rebuilt
-        return terms
+        joint, word = self.clip(x), self.word(text)
+        rebuilt = [self.rebuild(joint), self.rebuild(word)] if self.config.loss.reconstruction else []
+        return self.config.loss.terms(joint, word, rebuilt, text, negatives)
 
     def distances(self, x: Tensor, class_vectors: Tensor) -> Tensor:
         """Euclidean distances ``(B, K)`` of clips ``x (B, D)`` to ``class_vectors (K, D_text)``."""

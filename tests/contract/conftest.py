@@ -26,7 +26,7 @@ from neuroav.mdft.motion import (
 )
 from neuroav.mdft.scene import RJLU
 from neuroav.models import MODELS, build
-from neuroav.nn.losses import HeadsConfig, JointLoss
+from neuroav.nn.losses import HeadsConfig, JointLoss, PrintedLoss, PrintedWords
 
 SMALL = {"dim": 32, "heads": HeadsConfig(hidden=32)}
 
@@ -60,7 +60,9 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "mdft spikes as tokens": ("mdft", MDFTConfig(**SMALL, motion_path=Tokens())),
     "mdft one RJLU token, raw gate": ("mdft", MDFTConfig(**SMALL, scene=RJLU(tokens=1, gate="raw"))),
     "mdft soft reset, fixed tau": ("mdft", MDFTConfig(**SMALL, motion=SpikingLayers(reset="soft", learn_tau=False))),
-    "mdft four heads": ("mdft", MDFTConfig(**SMALL, fusion=CRM(heads=4))),
+    "mdft printed CRM": ("mdft", MDFTConfig(**SMALL, fusion=CRM(residual=False, knowledge=False))),
+    "mdft printed heads": ("mdft", MDFTConfig(dim=32, heads=HeadsConfig(hidden=32, word=PrintedWords()))),
+    "mdft printed loss": ("mdft", MDFTConfig(dim=32, heads=HeadsConfig(hidden=32, shared=300, loss=PrintedLoss()))),
     "pooled": ("pooled", PooledMLPConfig(**SMALL)),
     "pooled without events": ("pooled", PooledMLPConfig(**SMALL, inputs=("audio", "video"))),
 }

@@ -7,6 +7,7 @@ from neuroav.mdft.motion import (
     ElementwiseDiscrepancy,
     FrameEvents,
     PrintedDiscrepancy,
+    SpikingLayers,
     feature_events,
     running_mean,
 )
@@ -82,3 +83,14 @@ def test_running_mean_ignores_padding():
     x = torch.tensor([1.0, 3.0, 100.0]).reshape(3, 1, 1)
     valid = torch.tensor([True, True, False]).unsqueeze(1)
     assert running_mean(x, valid).flatten().tolist() == [1.0, 2.0, 2.0]
+
+
+def test_the_printed_network_is_silent_where_the_default_is_not():
+    """Linear + LIF at threshold 1 without normalisation: no spike in the last layer, so no gradient either."""
+    torch.manual_seed(0)
+    x, valid = torch.rand(12, 16, 64), torch.ones(12, 16, dtype=torch.bool)
+    theta = torch.ones(12, 16, 1)
+    printed = SpikingLayers(repeats=1, delays=(0,), normalise=False, learn_tau=False).build(64)
+    default = SpikingLayers().build(64)
+    assert printed(x, theta, valid)[-1].output.sum() == 0
+    assert all(layer.output.mean() > 0.01 for layer in default(x, 0.5 * theta, valid))
