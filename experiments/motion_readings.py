@@ -1,6 +1,6 @@
 """Which readings of the motion stream learn motion? MotionScenes small, events only, scene bias 0.5, three seeds.
 
-Command: ``python experiments/motion_readings.py STORE [FOLDER]``, with the store of ``experiments/scene_bias_small.py``.
+Command: ``python experiments/motion_readings.py STORE [FOLDER]``; the store is ``experiments/scene_bias_small.py``'s.
 Device:  CPU. About 5 minutes on two cores.
 The motion stream alone makes the embedding, so that nothing else can help. Each row changes one choice of the default.
 Writes:  ``experiments/results/motion_readings.json`` and ``.md``.
@@ -9,17 +9,25 @@ Writes:  ``experiments/results/motion_readings.json`` and ``.md``.
 import sys
 from pathlib import Path
 
+from scene_bias_small import BIASES, RESULTS, SEEDS, layer_cells, spread
+
 from neuroav.config import Experiment, MotionScenesData
 from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.demo import DIM, LENGTH
 from neuroav.mdft.model import MDFTConfig
-from neuroav.mdft.motion import AnchoredThreshold, FixedThreshold, MLPLayers, PrintedThreshold, ProductThreshold, SpikingLayers
+from neuroav.mdft.motion import (
+    AnchoredThreshold,
+    FixedThreshold,
+    MLPLayers,
+    PrintedThreshold,
+    ProductThreshold,
+    SpikingLayers,
+)
 from neuroav.nn.losses import HeadsConfig, PrintedWords
 from neuroav.run import run_many
 from neuroav.train.checkpoint import save_json
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
-from scene_bias_small import BIASES, RESULTS, SEEDS, layer_cells, spread
 
 HEADS = HeadsConfig(hidden=DIM)
 READINGS = {

@@ -1,7 +1,7 @@
 """Does the motion stream free the model from scene bias? MotionScenes small, split 0, three seeds, all controls.
 
-Command:  ``python experiments/scene_bias_small.py [FOLDER]`` (default ``runs/scene-bias-small``); stopped at any time, the
-          same command goes on.
+Command:  ``python experiments/scene_bias_small.py [FOLDER]`` (default ``runs/scene-bias-small``); stopped at any time,
+          the same command goes on.
 Device:   CPU. About 20 minutes on two cores, most of it in MDFT and its twin.
 Settings: width 128, one stage, 300 steps of 64 clips, Adam 1e-3 falling tenfold after three quarters.
 Writes:   ``experiments/results/scene_bias_small.json`` and ``.md``.

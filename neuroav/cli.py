@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from neuroav import __version__
-from neuroav.checks import NeuroavError
+from neuroav.checks import NeuroavError, fail
 
 EXAMPLES = """examples:
   neuroav demo                                   everything on embedded data, with a report, in minutes
@@ -116,6 +117,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_json_path(path: str | None) -> None:
+    """Refuse a file that could not be written in the end, before any work is done."""
+    if path is not None and (Path(path).is_dir() or not Path(path).parent.is_dir()):
+        raise fail("--json", "a file in an existing folder", repr(path))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status (0 fine, 1 something failed, 2 bad input, 130 interrupted)."""
     parser = build_parser()
@@ -129,10 +136,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     try:
+        _check_json_path(args.json)
         return args.handler(args)
     except NeuroavError as error:
         print(f"neuroav {args.verb}: error: {error}", file=sys.stderr)  # noqa: T201
         return 2
+    except OSError as error:
+        print(f"neuroav {args.verb}: failed: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        return 1
     except KeyboardInterrupt:
         print(f"neuroav {args.verb}: interrupted", file=sys.stderr)  # noqa: T201
         return 130

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neuroav.checks import fail, nearest
+from neuroav.checks import NeuroavError, check_range, fail, nearest
 from neuroav.data.motionscenes import MotionScenesConfig
+from neuroav.train.checkpoint import load_json
 from neuroav.train.loop import TrainConfig
 
 
@@ -68,29 +71,68 @@ class Experiment:
     train: TrainConfig = field(default_factory=TrainConfig)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.data, MotionScenesData | StoreData):
+            raise fail("Experiment", "data as MotionScenesData or StoreData", type(self.data).__name__)
+        check_range("Experiment", "seed", self.seed, 0)
+
 
 def load_experiment(reference: str, overrides: Sequence[str] = ()) -> Experiment:
     """Call the function named by ``FILE.py:NAME`` and apply ``a.b=value`` overrides.
 
     Raises:
-        InputError: If file, function or an override's path does not exist, or a value does not parse.
+        InputError: If file, function or an override's path does not exist, a value does not parse, or the file's own
+            code raises.
     """
     file, _, name = reference.partition(":")
     path = Path(file)
-    if not path.is_file() or not name:
-        raise fail(reference, "FILE.py:NAME with an existing file", "none such", "Example: experiments/mdft.py:mdft")
+    if not path.is_file() or path.suffix != ".py" or not name:
+        found = "no file of that name" if name and not path.is_file() else "something else"
+        raise fail(reference, "FILE.py:NAME with an existing file", found, "Example: experiments/mdft.py:mdft")
+    makers = _makers(path)
+    if name not in makers:
+        what = f"a function of {file} without arguments ({', '.join(makers)})"
+        raise fail(reference, what, repr(name), nearest(name, makers))
+    with _blaming(reference):
+        experiment = makers[name]()
+    if not isinstance(experiment, Experiment):
+        raise fail(reference, "a function that returns an Experiment", type(experiment).__name__)
+    return override(experiment, overrides)
+
+
+def _makers(path: Path) -> dict[str, Any]:
+    """Functions defined in a file that need no argument, by name."""
     spec = importlib.util.spec_from_file_location(f"neuroav_experiment_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    makers = {k: v for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__}
-    if name not in makers:
-        raise fail(reference, f"a function of {file}: {', '.join(sorted(makers))}", repr(name), nearest(name, makers))
-    experiment = makers[name]()
-    if not isinstance(experiment, Experiment):
-        raise fail(reference, "a function that returns an Experiment", type(experiment).__name__)
-    return override(experiment, overrides)
+    with _blaming(str(path)):
+        spec.loader.exec_module(module)
+    functions = inspect.getmembers(module, inspect.isfunction)
+    return {
+        name: function
+        for name, function in functions
+        if function.__module__ == module.__name__ and not _required(function)
+    }
+
+
+def _required(function: Any) -> list[str]:
+    """Names of the parameters that a call must give."""
+    gathering = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in gathering]
+
+
+@contextmanager
+def _blaming(where: str) -> Iterator[None]:
+    """Turn whatever the user's file raises into one line that names the file."""
+    try:
+        yield
+    except NeuroavError:
+        raise
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise fail(where, "a file that runs", text, "Mend it there.") from error
 
 
 def override(experiment: Experiment, assignments: Sequence[str]) -> Experiment:
@@ -105,16 +147,22 @@ def override(experiment: Experiment, assignments: Sequence[str]) -> Experiment:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise fail("--set", "a.b=value", repr(assignment))
+        known = list(_paths(experiment))
+        if path not in known:
+            raise fail("--set", "the path of a value in the experiment", repr(path), nearest(path, known))
         experiment = _replace(experiment, path.split("."), text, path)
     return experiment
 
 
+def _paths(node: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted paths of everything inside a configuration."""
+    if dataclasses.is_dataclass(node):
+        for entry in dataclasses.fields(node):
+            yield prefix + entry.name
+            yield from _paths(getattr(node, entry.name), f"{prefix}{entry.name}.")
+
+
 def _replace(node: Any, keys: list[str], text: str, path: str) -> Any:
-    names = [f.name for f in dataclasses.fields(node)] if dataclasses.is_dataclass(node) else []
-    if keys[0] not in names:
-        known = [".".join([*path.split(".")[: -len(keys)], n]) for n in names]
-        hint = nearest(path, known) if known else ""
-        raise fail(f"--set {path}", f"one of {', '.join(known) or 'nothing below this value'}", repr(path), hint)
     current = getattr(node, keys[0])
     value = _replace(current, keys[1:], text, path) if len(keys) > 1 else _parse(text, current, path)
     return dataclasses.replace(node, **{keys[0]: value})
@@ -132,9 +180,10 @@ def _parse(text: str, current: Any, path: str) -> Any:
             parts = [p for p in text.split(",") if p]
             return tuple(type(current[0])(p) for p in parts) if current else tuple(parts)
     except (ValueError, KeyError):
-        raise fail(f"--set {path}", f"a {type(current).__name__} such as {current!r}", repr(text)) from None
-    kind = type(current).__name__
-    raise fail(f"--set {path}", "a number, text or list", f"a whole object ({kind})", "Choose it in the experiment file.")
+        what = f"a value of type {type(current).__name__} such as {current!r}"
+        raise fail(f"--set {path}", what, repr(text)) from None
+    found = f"a whole object ({type(current).__name__})"
+    raise fail(f"--set {path}", "a number, text or list", found, "Choose it in the experiment file.")
 
 
 def to_json(value: Any) -> Any:
@@ -150,17 +199,25 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """Undo :func:`to_json`; only dataclasses of this package are made."""
+    """Undo :func:`to_json`; only dataclasses of this package are made.
+
+    Raises:
+        InputError: If a type is none of this package, or its fields are others.
+    """
     if isinstance(value, list):
         return tuple(from_json(v) for v in value)
     if not isinstance(value, dict):
         return value
-    module, _, name = value["type"].partition(":")
+    written = str(value.get("type"))
+    module, _, name = written.partition(":")
     if not module.startswith("neuroav."):
         raise fail("configuration", "types of neuroav", repr(module))
-    kind = getattr(importlib.import_module(module), name, None)
+    try:
+        kind = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        kind = None
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
-        raise fail("configuration", "a configuration class", value["type"], "It was saved by another version.")
+        raise fail("configuration", "a configuration class", written, "It was saved by another version.")
     known = {f.name for f in dataclasses.fields(kind)}
     try:
         return kind(**{k: from_json(v) for k, v in value.items() if k in known})
@@ -168,8 +225,14 @@ def from_json(value: Any) -> Any:
         raise fail("configuration", f"the fields of {name}", str(error), "It was saved by another version.") from error
 
 
+def read_experiment(path: Path) -> Experiment:
+    """The experiment saved as ``config.json``."""
+    experiment = from_json(load_json(path))
+    if not isinstance(experiment, Experiment):
+        raise fail(str(path), "a saved Experiment", type(experiment).__name__)
+    return experiment
+
+
 def same(a: Experiment, b: Experiment) -> bool:
     """Whether two experiments are the same choice throughout."""
     return json.dumps(to_json(a)) == json.dumps(to_json(b))
-
-

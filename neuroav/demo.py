@@ -53,13 +53,12 @@ def controls(data: MotionScenesData, train: TrainConfig, *, dim: int, seed: int)
 def demo_command(size: str, out: str | None, seed: int, workers: int | None, json_path: str | None) -> int:
     """Render, describe, train four models, evaluate, write the page, print the table."""
     start = time.perf_counter()
-    workers = workers or os.cpu_count() or 1
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    check_range("demo", "workers", workers, low=1)
     check_range("demo", "seed", seed, low=0)
     folder = _free_folder(out)
     epochs, batches = LENGTH[size]
-    train = TrainConfig(
-        epochs=epochs, batches=batches, batch_size=64, lr=1e-3, schedule=Step(), protocol=OneStage()
-    )
+    train = TrainConfig(epochs=epochs, batches=batches, batch_size=64, lr=1e-3, schedule=Step(), protocol=OneStage())
     data = MotionScenesData(
         store=str(folder / "motionscenes.h5"), scenes=MotionScenesConfig(size=size, seed=seed), scene_bias=0.5
     )

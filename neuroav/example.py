@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from neuroav.checks import InputError
+from neuroav.checks import InputError, fail
 from neuroav.config import MotionScenesData
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def show(task: Task, index: int) -> Shown:
     else:
         from neuroav.events.video import read_clip
 
+        if "file" not in extras:
+            raise fail(str(task.store.path), "the file of each clip among its extras", "none")
         clip = read_clip(Path(task.store.provenance.get("folder", ".")) / str(extras["file"]))
     return Shown(clip.frames, clip.t_us, clip.audio, clip.audio_rate)
 

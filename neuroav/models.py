@@ -36,6 +36,8 @@ def build(name: str, spec: DataSpec, config: Any = None) -> nn.Module:
 
 
 if __name__ == "__main__":
-    rows = [{"name": name, "class": path} for name, path in MODELS.items()]
-    as_json = "--json" in sys.argv[1:]
-    sys.stdout.write(json.dumps(rows, indent=1) + "\n" if as_json else "".join(f"{r['name']:12} {r['class']}\n" for r in rows))
+    if "--json" in sys.argv[1:]:
+        text = json.dumps([{"name": name, "class": path} for name, path in MODELS.items()], indent=1) + "\n"
+    else:
+        text = "".join(f"{name:12} {path}\n" for name, path in MODELS.items())
+    sys.stdout.write(text)

@@ -17,7 +17,9 @@ class Progress:
         2
     """
 
-    def __init__(self, title: str, total: int | None = None, unit: str = "it", every_s: float = 5.0, quiet: bool = False):
+    def __init__(
+        self, title: str, total: int | None = None, unit: str = "it", every_s: float = 5.0, quiet: bool = False
+    ):
         self.title, self.total, self.unit, self.every_s, self.quiet = title, total, unit, every_s, quiet
         self.done = 0
         self._bar = None
@@ -49,8 +51,10 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif not self.quiet:
+        elif not self.quiet and kind is None:
             self._line({})

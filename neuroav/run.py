@@ -1,8 +1,8 @@
 """From an experiment to numbers: prepare data, train by the protocol, evaluate, write the run directory.
 
-A run directory holds ``config.json``, ``versions.json``, ``metrics.jsonl`` (a line per epoch), ``stage1.safetensors`` (and
-``stage2``: model, optimiser and random state, to go on from after a kill), ``model.safetensors`` (the evaluated weights),
-``results.json``, ``arrays.npz`` (what the report draws) and ``report.html``.
+A run directory holds ``config.json``, ``versions.json``, ``metrics.jsonl`` (a line per epoch), ``stage1.safetensors``
+(and ``stage2``: model, optimiser and random state, to go on from after a kill), ``model.safetensors`` (the evaluated
+weights), ``results.json``, ``arrays.npz`` (what the report draws) and ``report.html``.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -27,21 +27,23 @@ from torch import nn
 
 from neuroav import __version__, models
 from neuroav.checks import fail
-from neuroav.config import Experiment, MotionScenesData, StoreData, from_json, load_experiment, same, to_json
+from neuroav.config import Experiment, MotionScenesData, StoreData, load_experiment, read_experiment, same, to_json
 from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.splits import assign_parts
-from neuroav.data.store import Store
+from neuroav.data.store import LoadedClips, Store
 from neuroav.example import example_arrays
 from neuroav.gzsl.metrics import confusion_matrix, follows_scene_share
 from neuroav.gzsl.protocol import GZSLResult, evaluate_gzsl
 from neuroav.gzsl.scores import calibrated_prediction
 from neuroav.progress import Progress
-from neuroav.train.checkpoint import load_json, load_tensors, save_json, save_tensors
-from neuroav.train.loop import Epoch, TwoStage, fit
+from neuroav.train.checkpoint import load_json, load_tensors, replacing, save_json, save_tensors
+from neuroav.train.loop import Epoch, OneStage, TwoStage, fit
 from neuroav.train.seed import seed_torch
 
 EVAL_BATCH = 256
 MAX_DEAD_SHARE = 0.5
+LOCK = "run.lock"
+OTHER = "Choose another --out."
 
 
 # ------------------------------------------------------------------------------------------------------- the data
@@ -70,15 +72,36 @@ class Task:
         first = next(iter(self.parts.values()))
         return np.unique(self.store.labels[np.concatenate([first[name] for name in names])])
 
+    def load(self, indices: np.ndarray) -> LoadedClips:
+        """Read clips.
+
+        Raises:
+            InputError: If a feature is NaN or infinite: no writer of this package stores one.
+        """
+        clips = self.store.load(indices)
+        for modality in ("audio", "video"):
+            finite = np.isfinite(getattr(clips, modality)).all(1)
+            if not finite.all():
+                first = np.searchsorted(clips.offsets, np.argmin(finite), side="right") - 1
+                name = self.store.names[indices[first]]
+                found = f"NaN or infinity in the {modality} of clip {name!r}"
+                raise fail(str(self.store.path), "finite features", found, "Write the store again.")
+        return clips
+
     def data(self, indices: np.ndarray, statistics: Statistics) -> ClipData:
         """Load and standardise clips."""
-        return ClipData(self.store.load(indices), statistics, self.store.class_vectors)
+        return ClipData(self.load(indices), statistics, self.store.class_vectors)
 
 
 def prepare(data: MotionScenesData | StoreData) -> Task:
     """Open the store of an experiment, rendering MotionScenes first where it is not there yet."""
-    if isinstance(data, StoreData):
-        return _prepare_store(data)
+    task = _prepare_store(data) if isinstance(data, StoreData) else _prepare_scenes(data)
+    if not np.isfinite(task.store.class_vectors).all():
+        raise fail(data.store, "finite class vectors", "NaN or infinity", "Write the store again.")
+    return task
+
+
+def _prepare_scenes(data: MotionScenesData) -> Task:
     from neuroav.data.motionscenes import generate, preferred_scenes, view
 
     path = Path(data.store)
@@ -113,7 +136,13 @@ def _prepare_store(data: StoreData) -> Task:
             f"none in {', '.join(missing)}",
             "Give a part column in labels.csv, or val_unseen and test_unseen in StoreData.",
         )
-    return Task(data, store, {"test": split})
+    task = Task(data, store, {"test": split})
+    for unseen, seen in {"val_unseen": ["train"], "test_unseen": ["train", "val_seen", "val_unseen"]}.items():
+        both = np.intersect1d(task.classes(unseen), task.classes(*seen))
+        if len(both):
+            found = f"{store.class_names[both[0]]!r} also in {' or '.join(seen)}"
+            raise fail(data.store, f"classes of {unseen} that are nowhere else", found, "Change its clips' parts.")
+    return task
 
 
 # ------------------------------------------------------------------------------------------------------ evaluation
@@ -204,9 +233,9 @@ def warn_of_silence(where: str, layers: list[dict[str, Any]]) -> None:
 
 def train(experiment: Experiment, task: Task, out: Path, on_epoch: Callable[[], None]) -> dict[str, Any]:
     """Train by the experiment's protocol and save the evaluated model; returns what ``model.safetensors`` notes."""
-    config, store = experiment.train, task.store
-    parts = next(iter(task.parts.values()))
+    config, parts = experiment.train, next(iter(task.parts.values()))
     two_stage = isinstance(config.protocol, TwoStage)
+    (out / "metrics.jsonl").unlink(missing_ok=True)  # a line torn by a kill goes; fit tells of every epoch again
 
     def log(stage: int) -> Callable[[Epoch], None]:
         def write(epoch: Epoch) -> None:
@@ -218,7 +247,7 @@ def train(experiment: Experiment, task: Task, out: Path, on_epoch: Callable[[], 
 
     def stage(number: int, names: Sequence[str], stop_after: int | None = None) -> tuple[nn.Module, Any, Statistics]:
         indices = np.sort(np.concatenate([parts[name] for name in names]))
-        statistics = Statistics.of(store.load(indices))
+        statistics = Statistics.of(task.load(indices))
         data = task.data(indices, statistics)
         val = task.data(np.concatenate([parts["val_seen"], parts["val_unseen"]]), statistics)
         seen, unseen = task.classes("train"), task.classes("val_unseen")
@@ -254,14 +283,23 @@ def train(experiment: Experiment, task: Task, out: Path, on_epoch: Callable[[], 
 
 
 def load_model(experiment: Experiment, task: Task, out: Path) -> tuple[nn.Module, Statistics, dict[str, Any]]:
-    """Rebuild the evaluated model of a run directory."""
-    tensors, note = load_tensors(out / "model.safetensors")
-    values = {k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith("statistics.")}
-    statistics = Statistics(**{**values, "events_per_step": float(values["events_per_step"])})
+    """Rebuild the evaluated model of a run directory.
+
+    Raises:
+        InputError: If its weights are missing, damaged, or of another model or other data.
+    """
+    path = out / "model.safetensors"
+    tensors, note = load_tensors(path)
     parts = next(iter(task.parts.values()))
-    spec = task.data(parts["train"][:1], statistics).spec
-    model = models.build(experiment.model, spec, experiment.config)
-    model.load_state_dict({k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith("model.")})
+    try:
+        values: dict[str, Any] = {k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith("statistics.")}
+        statistics = Statistics(**values | {"events_per_step": float(values["events_per_step"])})
+        spec = task.data(parts["train"][:1], statistics).spec
+        model = models.build(experiment.model, spec, experiment.config)
+        model.load_state_dict({k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith("model.")})
+    except (KeyError, TypeError, RuntimeError) as error:
+        what = " ".join(str(error).split()[:12])
+        raise fail(str(path), "the weights of this experiment's model", what, "Run it again elsewhere.") from error
     return model.eval(), statistics, note
 
 
@@ -277,7 +315,7 @@ def score(experiment: Experiment, task: Task, out: Path) -> tuple[list[dict[str,
         data = task.data(indices, statistics)
         found = evaluate(model, data, seen, unseen, note["beta"])
         layers = layer_activity(model, data)
-        warn_of_silence(experiment.name, layers)
+        warn_of_silence(f"{experiment.name} on {test_set}", layers)
         follows = None
         if task.scene is not None and task.preferred is not None:
             follows = follows_scene_share(found.prediction, task.scene[indices], task.preferred[found.classes])
@@ -322,49 +360,77 @@ def operations(model: Any, data: ClipData) -> dict[str, float]:
 
 
 @contextmanager
-def claimed(out: Path, experiment: Experiment | None = None) -> Iterator[None]:
+def claimed(out: Path, experiment: Experiment) -> Iterator[None]:
     """Hold a run directory: nobody else's, nothing else's, resumable only by the same experiment.
+
+    After an error before the first checkpoint, what was made here goes again.
 
     Raises:
         InputError: If another process works there, or the directory holds other files, another experiment, or a
             finished run.
     """
-    other = "Choose another --out."
+    _check_free(out, experiment)
+    made = [path for path in (out, *out.parents) if not path.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise fail(str(out), "a directory that can be made", str(error.strerror), OTHER) from error
+    lock = _locked(out / LOCK)
+    try:
+        _check_free(out, experiment)  # again, now that nobody else can change it
+        yield
+    except BaseException:
+        if not (out / "stage1.safetensors").exists():
+            for name in ("config.json", "versions.json"):
+                (out / name).unlink(missing_ok=True)
+        raise
+    finally:
+        (out / LOCK).unlink(missing_ok=True)
+        lock.close()
+        for path in made:
+            with suppress(OSError):  # it holds something
+                path.rmdir()
+
+
+def _check_free(out: Path, experiment: Experiment) -> None:
     if out.exists() and not out.is_dir():
-        raise fail(str(out), "a directory", "a file", other)
-    if out.is_dir() and any(out.iterdir()):
-        if not (out / "config.json").exists():
-            raise fail(str(out), "an empty directory or an unfinished run", "other files", other)
-        if (out / "results.json").exists():
-            raise fail(str(out), "an empty directory or an unfinished run", "a finished run", other)
-        if experiment is not None and not same(from_json(load_json(out / "config.json")), experiment):
-            raise fail(str(out), "an unfinished run of the same experiment", "one of another", other)
-    out.mkdir(parents=True, exist_ok=True)
-    lock = (out / "run.lock").open("w")
+        raise fail(str(out), "a directory", "a file", OTHER)
+    if not out.is_dir() or {path.name for path in out.iterdir()} <= {LOCK}:
+        return
+    what = "an empty directory or an unfinished run"
+    if (out / "results.json").exists():
+        raise fail(str(out), what, "a finished run", OTHER)
+    if not (out / "config.json").exists():
+        raise fail(str(out), what, "other files", OTHER)
+    if not same(read_experiment(out / "config.json"), experiment):
+        raise fail(str(out), "an unfinished run of the same experiment", "one of another", OTHER)
+
+
+def _locked(path: Path) -> IO[str]:
+    """Open ``path`` under an exclusive lock (POSIX; elsewhere there is no lock)."""
+    file = path.open("w")
     try:
         import fcntl
 
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise fail(str(out), "a free directory", "one in use by another process", other) from None
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        taken = not path.exists() or os.fstat(file.fileno()).st_ino != path.stat().st_ino  # left as we opened it
     except ImportError:
-        pass  # no advisory locks on this system
-    try:
-        yield
-    finally:
-        (out / "run.lock").unlink(missing_ok=True)
-        lock.close()
+        taken = False
+    except OSError:
+        taken = True
+    if taken:
+        file.close()
+        raise fail(str(path.parent), "a free directory", "one in use by another process", OTHER)
+    return file
 
 
 def run_experiment(experiment: Experiment, out: Path, on_epoch: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Train, evaluate and write a run directory (without the page); goes on where a killed run stopped."""
     with claimed(out, experiment):
-        if not (out / "config.json").exists():
-            save_json(out / "config.json", to_json(experiment))
+        save_json(out / "config.json", to_json(experiment))
         save_json(out / "versions.json", versions())
-        start = time.perf_counter()
         task = prepare(experiment.data)
+        start = time.perf_counter()
         train(experiment, task, out, on_epoch)
         seconds = time.perf_counter() - start
         rows, arrays = score(experiment, task, out)
@@ -383,9 +449,8 @@ def write_results(
     settings: dict[str, Any],
 ) -> dict[str, Any]:
     """Write ``arrays.npz`` and then ``results.json``, whose presence marks a finished run."""
-    temporary = out / "arrays.tmp.npz"
-    np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
-    os.replace(temporary, out / "arrays.npz")
+    with replacing(out / "arrays.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     results = {"title": title, "note": note, "settings": settings, "versions": versions(), "rows": rows}
     save_json(out / "results.json", results)
     return results
@@ -422,10 +487,19 @@ def versions() -> dict[str, str]:
     }
 
 
-def run_many(experiments: Sequence[tuple[Experiment, Path]], workers: int, title: str = "training") -> list[dict[str, Any]]:
-    """Run experiments side by side in single-threaded processes; finished ones are read, not repeated."""
+def run_many(
+    experiments: Sequence[tuple[Experiment, Path]], workers: int, title: str = "training"
+) -> list[dict[str, Any]]:
+    """Run experiments side by side in single-threaded processes; finished ones are read, not repeated.
+
+    Raises:
+        InputError: If a directory holds the finished run of another experiment; and whatever a run raises.
+    """
     total = sum(e.train.epochs for e, _ in experiments)
     pending = [(e, p) for e, p in experiments if not (p / "results.json").exists()]
+    for experiment, path in experiments:
+        if (experiment, path) not in pending and not same(read_experiment(path / "config.json"), experiment):
+            raise fail(str(path), "a finished run of the same experiment", "one of another", OTHER)
     context = get_context("forkserver" if sys.platform == "linux" else "spawn")
     with Progress(title, total=total, unit="epoch") as bar, ProcessPoolExecutor(max(1, workers), context) as pool:
         futures: list[Future[None]] = [pool.submit(_run_single_threaded, e, p) for e, p in pending]
@@ -463,7 +537,8 @@ def run_command(reference: str, overrides: Sequence[str], out: str | None, json_
     """``neuroav run``: train and evaluate one experiment, write its report, print its table."""
     experiment = load_experiment(reference, overrides)
     folder = Path(out) if out else Path("runs") / experiment.name
-    with Progress(experiment.name, total=experiment.train.epochs, unit="epoch") as bar:
+    one_stage = isinstance(experiment.train.protocol, OneStage)  # how long a second stage is, the first finds out
+    with Progress(experiment.name, total=experiment.train.epochs if one_stage else None, unit="epoch") as bar:
         results = run_experiment(experiment, folder, bar.update)
     return _show(results, folder, json_path)
 
@@ -473,7 +548,7 @@ def eval_command(run_dir: str, json_path: str | None) -> int:
     folder = Path(run_dir)
     if not (folder / "results.json").exists():
         raise fail(run_dir, "a finished run directory", "none", "Make one with neuroav run.")
-    experiment = from_json(load_json(folder / "config.json"))
+    experiment = read_experiment(folder / "config.json")
     before = load_json(folder / "results.json")
     rows, _ = score(experiment, prepare(experiment.data), folder)
     figures = ("seen", "unseen", "hm", "zsl", "beta")

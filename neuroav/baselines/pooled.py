@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from neuroav.checks import fail
+from neuroav.checks import check_range, fail
 from neuroav.data.types import Batch, DataSpec
 from neuroav.nn.attention import masked_mean
 from neuroav.nn.losses import HeadsConfig, JointHeads
@@ -30,6 +30,10 @@ class PooledMLPConfig:
     dim: int = 512
     dropout: float = 0.25
     heads: HeadsConfig = field(default_factory=HeadsConfig)
+
+    def __post_init__(self) -> None:
+        check_range("PooledMLPConfig", "dim", self.dim, 1)
+        check_range("PooledMLPConfig", "dropout", self.dropout, 0, 1)
 
 
 class PooledMLP(nn.Module):

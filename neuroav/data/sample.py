@@ -1,4 +1,4 @@
-"""From loaded clips to mini-batches: standardisation by training statistics, collation, class-balanced draws, negatives."""
+"""From loaded clips to mini-batches: standardisation by training statistics, collation, balanced draws, negatives."""
 
 from __future__ import annotations
 
@@ -33,14 +33,16 @@ class Statistics:
     @classmethod
     def of(cls, clips: LoadedClips) -> Statistics:
         """Measure training clips; a constant feature gets a standard deviation of 1."""
-        moments = []
-        for values in (clips.audio, clips.video):
-            std = values.std(0, dtype=np.float64)
-            std[std < 1e-6] = 1.0
-            moments += [values.mean(0, dtype=np.float64), std]
-        tensors = [torch.from_numpy(m.astype(np.float32)) for m in moments]
         per_step = clips.motion.reshape(len(clips.motion), -1).sum(1, dtype=np.int64).mean()
-        return cls(*tensors, events_per_step=float(per_step))
+        (audio_mean, audio_std), (video_mean, video_std) = _moments(clips.audio), _moments(clips.video)
+        return cls(audio_mean, audio_std, video_mean, video_std, float(per_step))
+
+
+def _moments(values: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation ``(D,)`` of ``values (R, D)``, taken in float64."""
+    mean, std = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
+    std[std < 1e-6] = 1.0
+    return torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(std.astype(np.float32))
 
 
 class ClipData:
@@ -70,11 +72,12 @@ class ClipData:
     @property
     def spec(self) -> DataSpec:
         """Sizes that a model is built from."""
+        polarities, height, width = self.motion.shape[1:]
         return DataSpec(
             audio_dim=self.audio.shape[1],
             video_dim=self.video.shape[1],
             text_dim=self.class_vectors.shape[1],
-            motion_shape=tuple(self.motion.shape[1:]),
+            motion_shape=(polarities, height, width),
             events_per_step=self.events_per_step,
         )
 

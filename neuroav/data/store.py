@@ -358,6 +358,8 @@ class Store:
         rows = {len(file[key]) for key in MODALITIES} | {int(self._offsets[-1])}
         if len(counts) > 1 or len(rows) > 1:
             raise ValueError("its arrays differ in length")
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.class_names):
+            raise ValueError("a label that is no class")
 
     def __len__(self) -> int:
         return len(self.names)

@@ -1,4 +1,4 @@
-"""What a model is given: the sizes of the data before it is built, then mini-batches of ragged sequences, time first."""
+"""What a model is given: the sizes of the data before it is built, then batches of ragged sequences, time first."""
 
 from __future__ import annotations
 

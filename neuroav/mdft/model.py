@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from neuroav.checks import fail
+from neuroav.checks import check_range, fail
 from neuroav.data.types import Batch, DataSpec
 from neuroav.mdft.fusion import CRM, Late, MotionPath
 from neuroav.mdft.motion import (
@@ -72,6 +72,10 @@ class MDFTConfig:
     scene: RJLU | None = field(default_factory=RJLU)
     fusion: CRM | None = field(default_factory=CRM)
     heads: HeadsConfig = field(default_factory=HeadsConfig)
+
+    def __post_init__(self) -> None:
+        check_range("MDFTConfig", "dim", self.dim, 1)
+        check_range("MDFTConfig", "dropout", self.dropout, 0, 1)
 
 
 class Represented(NamedTuple):
@@ -155,7 +159,7 @@ class MDFT(nn.Module):
         valid = getattr(batch, self.config.modalities[0]).valid
         inputs = {m: getattr(batch, m).values for m in self.encoder}
         if any(x.shape[0] != valid.shape[0] for x in inputs.values()):
-            raise fail("MDFT", "audio and video on the same time steps", "different lengths", "Align them in the store.")
+            raise fail("MDFT", "audio and video on the same steps", "different lengths", "Align them in the store.")
         features = {m: self.encoder[m](x, valid) for m, x in inputs.items()}
         summary, knowledge = self._scene(features, valid)
         traces = self._motion(batch, features, summary, valid)

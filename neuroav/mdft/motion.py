@@ -381,6 +381,10 @@ class SpikingLayers:
     reset: Reset = "hard"
     surrogate: Surrogate = field(default_factory=lambda: ATan(2.0))
 
+    def __post_init__(self) -> None:
+        _check_layers("SpikingLayers", self.layers, self.delays)
+        check_range("SpikingLayers", "repeats", self.repeats, 1)
+
     def build(self, dim: int) -> nn.Module:
         """Make the module of width ``dim``."""
         return _SpikingLayers(self, dim)
@@ -437,6 +441,9 @@ class MLPLayers:
     layers: int = 3
     delays: tuple[int, ...] = (0, 1)
 
+    def __post_init__(self) -> None:
+        _check_layers("MLPLayers", self.layers, self.delays)
+
     def build(self, dim: int) -> nn.Module:
         """Make the module of width ``dim``."""
         return _MLPLayers(self, dim)
@@ -456,6 +463,12 @@ class _MLPLayers(nn.Module):
             x = F.relu(norm(linear(delayed(x, self.delays)), valid))
             trace.append(LayerTrace(x, None))
         return trace
+
+
+def _check_layers(where: str, layers: int, delays: tuple[int, ...]) -> None:
+    check_range(where, "layers", layers, 1)
+    if not delays or min(delays) < 0:
+        raise fail(where, "delays of 0 or more steps, at least one", str(delays))
 
 
 def delayed(x: Tensor, delays: tuple[int, ...]) -> Tensor:

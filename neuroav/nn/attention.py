@@ -29,7 +29,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(dim, dim)
 
     def forward(self, query: Tensor, memory: Tensor, memory_valid: Tensor | None = None) -> Tensor:
-        """Attend from ``query (L, B, D)`` to ``memory (M, B, D)``; ``memory_valid (M, B)`` bool. Returns ``(L, B, D)``."""
+        """Attend from ``query (L, B, D)`` to ``memory (M, B, D)``; ``memory_valid (M, B)`` bool; ``(L, B, D)`` out."""
         key, value = self.key_value(memory).chunk(2, dim=-1)
         mask = None if memory_valid is None else memory_valid.t()[:, None, None, :]
         attended = F.scaled_dot_product_attention(

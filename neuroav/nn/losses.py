@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from neuroav.checks import fail
+from neuroav.checks import check_range, fail
 from neuroav.nn.project import MLP, StepBatchNorm
 
 Terms = dict[str, Tensor]
@@ -136,6 +136,12 @@ class HeadsConfig:
     dropout_word: float = 0.10
     word: LinearWords | PrintedWords = field(default_factory=lambda: LinearWords())
     loss: JointLoss | PrintedLoss = field(default_factory=JointLoss)
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "shared"):
+            check_range("HeadsConfig", name, getattr(self, name), 1)
+        for name in ("dropout", "dropout_word"):
+            check_range("HeadsConfig", name, getattr(self, name), 0, 1)
 
 
 class JointHeads(nn.Module):

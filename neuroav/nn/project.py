@@ -1,6 +1,8 @@
-"""Projections over ragged sequences: batch normalisation that ignores padding, and the field's one- and two-layer MLPs."""
+"""Projections over ragged sequences: batch normalisation that ignores padding, and the field's small MLPs."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ class StepBatchNorm(nn.BatchNorm1d):
         counted = rows if valid is None else rows[valid.reshape(-1)]
         if not self.training or counted.shape[0] < 2:
             out = F.batch_norm(rows, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
-        elif counted.shape[0] == rows.shape[0]:
+        elif valid is None or counted.shape[0] == rows.shape[0]:
             out = super().forward(rows)
         else:
             out = rows.new_zeros(rows.shape).masked_scatter(valid.reshape(-1, 1), super().forward(counted))
@@ -39,7 +41,7 @@ class MLP(nn.Module):
 
     def __init__(self, *widths: int, dropout: float, linear_output: bool = False):
         super().__init__()
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         activated = len(pairs) - linear_output
         self.linear = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
         self.norm = nn.ModuleList(StepBatchNorm(b) for _, b in pairs[:activated])

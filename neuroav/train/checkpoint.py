@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from neuroav.checks import fail
 
 
-def save_json(path: Path, value: Any) -> None:
-    """Write ``value`` to a temporary name, then rename."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` to write to; takes its place at the end, and goes away after an error."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_json(path: Path, value: Any) -> None:
+    """Write ``value``, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def load_json(path: Path) -> Any:
@@ -30,21 +42,25 @@ def load_json(path: Path) -> Any:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], note: dict[str, Any] | None = None) -> None:
-    """Write tensors and a JSON note to a temporary name, then rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, {"note": json.dumps(note or {})})
-    os.replace(temporary, path)
+    """Write tensors and a JSON note, whole or not at all."""
+    plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(plain, {"note": json.dumps(note or {})}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what :func:`save_tensors` wrote."""
+    """Read what :func:`save_tensors` wrote.
+
+    Raises:
+        InputError: If the file is missing, cut short or of another kind.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
             note = json.loads((file.metadata() or {}).get("note", "{}"))
         return load_file(path), note
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise fail(str(path), "a checkpoint in safetensors format", str(error)) from error
 
 
@@ -58,9 +74,7 @@ def training_state(model: nn.Module, optimizer: torch.optim.Optimizer, best: dic
     return state
 
 
-def restore_training(
-    model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Tensor]
-) -> dict[str, Tensor]:
+def restore_training(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Undo :func:`training_state`; returns the best weights so far."""
 
     def part(prefix: str) -> dict[str, Tensor]:

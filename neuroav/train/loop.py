@@ -1,4 +1,4 @@
-"""The training loop: class-balanced batches, validation after every epoch, the best epoch kept, resumable to the digit."""
+"""The training loop: balanced batches, validation after every epoch, the best epoch kept, resumable to the digit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuroav.checks import fail
+from neuroav.checks import check_range, fail
 from neuroav.data.sample import ClipData, class_balanced, in_batch_negatives
 from neuroav.train.checkpoint import load_tensors, restore_training, save_tensors, training_state
 from neuroav.train.optim import Plateau, Step, adam
@@ -50,6 +50,10 @@ class TrainConfig:
     weight_decay: float = 1e-5
     schedule: Plateau | Step = field(default_factory=Plateau)
     protocol: OneStage | TwoStage = field(default_factory=TwoStage)
+
+    def __post_init__(self) -> None:
+        for name, low in {"epochs": 1, "batches": 1, "batch_size": 2, "lr": 0, "weight_decay": 0}.items():
+            check_range("TrainConfig", name, getattr(self, name), low)
 
 
 @dataclass(frozen=True)
@@ -99,16 +103,18 @@ def fit(
         stop_after: ``None`` keeps the epoch with the best HM (the first of equals); a number stops after so many
             epochs and keeps the last (stage 2 of the protocol).
         checkpoint: file to save to after each epoch, and to go on from when it exists.
-        on_epoch: told about each finished epoch.
+        on_epoch: told about each finished epoch, first about those before an interruption.
 
     Raises:
-        InputError: If the loss is not finite.
+        InputError: If the loss is not finite, or the checkpoint is damaged or of another model.
     """
     optimizer = adam(model, config.lr, config.weight_decay)
     schedule = config.schedule.build(optimizer, config.epochs)
     fitted, best = Fitted(), {}
     if checkpoint is not None and checkpoint.exists():
         best = _resume(model, optimizer, schedule, checkpoint, fitted)
+        for epoch in fitted.history:
+            on_epoch(epoch)
     else:
         seed_torch(seed, stage, 1)
     labels = data.labels.numpy()
@@ -170,8 +176,12 @@ def _resume(
 ) -> dict[str, Tensor]:
     """Restore an interrupted run; schedules are replayed from the history, so they need no state of their own."""
     state, note = load_tensors(checkpoint)
-    best = restore_training(model, optimizer, state)
-    fitted.best = note["best"]
+    try:
+        best = restore_training(model, optimizer, state)
+        fitted.best = note["best"]
+    except (KeyError, RuntimeError) as error:
+        what = str(error).splitlines()[0]
+        raise fail(str(checkpoint), "the training state of this model", what, "Start anew elsewhere.") from error
     for values in note["history"]:
         fitted.history.append(Epoch(**values))
         optimizer.step()  # a step without gradients: changes nothing, tells the schedule that training began

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, ReduceLROnPlateau
 
-from neuroav.checks import fail
+from neuroav.checks import check_range, fail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +17,10 @@ class Plateau:
 
     factor: float = 0.1
     patience: int = 3
+
+    def __post_init__(self) -> None:
+        check_range("Plateau", "factor", self.factor, 0, 0.999)
+        check_range("Plateau", "patience", self.patience, 0)
 
     def build(self, optimizer: torch.optim.Optimizer, epochs: int) -> ReduceLROnPlateau | LRScheduler:
         """Make the scheduler."""
@@ -29,6 +33,10 @@ class Step:
 
     factor: float = 0.1
     at: float = 0.75
+
+    def __post_init__(self) -> None:
+        check_range("Step", "factor", self.factor, 0, 1)
+        check_range("Step", "at", self.at, 0, 1)
 
     def build(self, optimizer: torch.optim.Optimizer, epochs: int) -> ReduceLROnPlateau | LRScheduler:
         """Make the scheduler."""

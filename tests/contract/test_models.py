@@ -96,7 +96,10 @@ def test_permuting_classes_permutes_distances(world, variant):
 @pytest.mark.parametrize("steps", [1, 12])
 def test_one_step_and_one_clip_work(world, variant, steps):
     batch = world.data.batch([0])
-    cut = [None if s is None else type(s)(s.values[:steps], s.t_s[:steps], s.valid[:steps]) for s in (batch.audio, batch.video, batch.motion)]
+    cut = [
+        None if s is None else type(s)(s.values[:steps], s.t_s[:steps], s.valid[:steps])
+        for s in (batch.audio, batch.video, batch.motion)
+    ]
     model = world.build(variant).eval()
     with torch.no_grad():
         found = model.distances(type(batch)(*cut, batch.label, batch.text), world.data.class_vectors)

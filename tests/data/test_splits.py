@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from neuroav.checks import InputError
 from neuroav.data.splits import PARTS, assign_parts
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+
 from neuroav.checks import InputError
 from neuroav.data.store import ClipRecord, Store, StoreWriter
 

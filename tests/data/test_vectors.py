@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from neuroav.checks import InputError
 from neuroav.data.vectors import ClassVectors, read_vectors
 

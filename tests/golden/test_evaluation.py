@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from neuroav.gzsl.metrics import per_class_recall
 from neuroav.gzsl.protocol import BETA_GRID, calibrate, evaluate_gzsl, released_beta
 from neuroav.gzsl.scores import calibrated_prediction, euclidean_distances, zsl_prediction

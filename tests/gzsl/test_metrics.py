@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from neuroav.checks import InputError
-from neuroav.gzsl.metrics import confusion_matrix, follows_scene_share, harmonic_mean, mean_recall, per_class_recall
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 from sklearn.metrics import recall_score
+
+from neuroav.checks import InputError
+from neuroav.gzsl.metrics import confusion_matrix, follows_scene_share, harmonic_mean, mean_recall, per_class_recall
 
 K = 4
 pairs = st.lists(st.tuples(st.integers(0, K - 1), st.integers(0, K - 1)), min_size=1, max_size=30).map(np.array)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
 from neuroav.checks import InputError
 from neuroav.gzsl.protocol import BETA_GRID, GZSLResult, calibrate, evaluate_gzsl, released_beta
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
 from neuroav.checks import InputError
 from neuroav.gzsl.scores import calibrated_prediction, euclidean_distances, zsl_prediction
 

@@ -8,7 +8,7 @@ from neuroav.mdft.motion import AnchoredThreshold, FixedThreshold, PrintedThresh
 T, B, D = 12, 64, 128
 
 
-@pytest.fixture()
+@pytest.fixture
 def joint():
     return torch.randn(T, B, D, generator=torch.Generator().manual_seed(0))
 

@@ -5,8 +5,9 @@ import shlex
 import subprocess
 import sys
 
-import neuroav
 import pytest
+
+import neuroav
 from neuroav.cli import build_parser
 
 NINE_VERBS = {"demo", "run", "eval", "events", "extract", "energy", "bench", "table", "classify"}

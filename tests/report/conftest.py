@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from neuroav.report.html import write_report
 
 MODELS = ("MDFT", "without motion", "events only", "pooled MLP")

@@ -6,9 +6,10 @@ import wave
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from neuroav.checks import InputError
 from neuroav.report import clip
-from PIL import Image
 
 
 def decode(uri):

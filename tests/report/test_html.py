@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+
 from neuroav.checks import InputError
 from neuroav.report import html
 

@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+
 from neuroav.checks import InputError
 from neuroav.report import plots
 from neuroav.report.tables import Quantity

@@ -5,6 +5,7 @@ import io
 import statistics
 
 import pytest
+
 from neuroav.checks import InputError
 from neuroav.report import tables
 
