@@ -1,8 +1,8 @@
 """MDFT [mdft]: every row of Tables 2-4 and the points of Fig. 5, on MotionScenes, by the two-stage protocol.
 
 Command:   ``neuroav run experiments/mdft.py:mdft`` (any function of this file; ``--set train.epochs=5`` to try it out)
-Device:    CPU or one GPU. Two cores: about 4 s per 10 steps at these widths, so the full 50 x 500 steps take a day;
-           ``quick`` takes about two minutes.
+Device:    CPU. Two cores take about 2.3 s a step at these widths: 16 hours for the 50 x 500 steps of stage 1, up to as
+           much again for stage 2. ``quick`` takes about two minutes.
 Published: UCF-GZSL S/U/HM/ZSL 48.79/23.11/31.36/31.53 for ``mdft`` (Table 1). MotionScenes is another data set, so the
            numbers are not comparable; the order of the rows is.
 """
