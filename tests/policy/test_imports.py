@@ -9,7 +9,7 @@ NUMERICS = FOUNDATION | {"kernels", "events", "neurons", "nn"}
 # Two files are contracts rather than rooms: what a model is given, and what a model must offer.
 CONTRACTS = {"data.types", "baselines.base"}
 LOWER = NUMERICS | {"data", "gzsl", "mdft", "baselines", "train", "energy", "exchange"}
-TOP = {"models", "config", "report", "demo", "run"}
+TOP = {"models", "config", "report", "demo", "example", "run"}
 
 ALLOWED = {
     "checks": set(),
@@ -29,6 +29,7 @@ ALLOWED = {
     "models": LOWER,
     "config": LOWER | {"models"},
     "demo": LOWER | TOP,
+    "example": LOWER | TOP,
     "run": LOWER | TOP,
     "cli": LOWER | TOP,
     "": set(),  # neuroav/__init__.py: names load on first use
