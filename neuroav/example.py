@@ -9,11 +9,13 @@ import numpy as np
 import torch
 
 from neuroav.checks import InputError, fail
-from neuroav.config import MotionScenesData
+from neuroav.config import MotionScenesData, StoreData
 
 if TYPE_CHECKING:
     from neuroav.data.sample import ClipData
-    from neuroav.run import Task
+    from neuroav.data.store import Store
+
+Source = MotionScenesData | StoreData
 
 
 class Shown(NamedTuple):
@@ -25,14 +27,14 @@ class Shown(NamedTuple):
     audio_rate: int
 
 
-def example_arrays(task: Task, index: int, data: ClipData, model: Any) -> dict[str, np.ndarray]:
-    """Arrays for ``arrays.npz``: the clip at ``index`` of the store; ``data`` holds that clip alone, standardised.
+def example_arrays(source: Source, store: Store, index: int, data: ClipData, model: Any) -> dict[str, np.ndarray]:
+    """Arrays for ``arrays.npz``: the clip at ``index`` of ``store``; ``data`` holds that clip alone, standardised.
 
     A clip whose file has gone since it was described is left out; spikes are shown all the same.
     """
     arrays = spike_raster(model, data)
     try:
-        clip = show(task, index)
+        clip = show(source, store, index)
     except InputError:
         return arrays
     from neuroav.data.classic import luma
@@ -41,17 +43,17 @@ def example_arrays(task: Task, index: int, data: ClipData, model: Any) -> dict[s
     events, _ = frames_to_events(luma(clip.frames), clip.t_us)
     arrays |= {f"clip.{key}": np.asarray(value) for key, value in clip._asdict().items()}
     arrays |= {f"clip.events.{key}": value for key, value in events.numpy().items()}
-    label = task.store.class_names[int(task.store.labels[index])]
+    label = store.class_names[int(store.labels[index])]
     return arrays | {"clip.title": np.array(f"{label} (a class unseen in training)")}
 
 
-def show(task: Task, index: int) -> Shown:
+def show(source: Source, store: Store, index: int) -> Shown:
     """Pictures and sound of a stored clip: rendered again, or read again from its file."""
-    extras = {key: values[index] for key, values in task.store.extras.items()}
-    if isinstance(task.source, MotionScenesData):
+    extras = {key: values[index] for key, values in store.extras.items()}
+    if isinstance(source, MotionScenesData):
         from neuroav.data.render import render_clip
 
-        scenes = task.source.scenes
+        scenes = source.scenes
         clip: Any = render_clip(
             int(extras["class"]),
             int(extras["clip"]),
@@ -63,8 +65,8 @@ def show(task: Task, index: int) -> Shown:
         from neuroav.events.video import read_clip
 
         if "file" not in extras:
-            raise fail(str(task.store.path), "the file of each clip among its extras", "none")
-        clip = read_clip(Path(task.store.provenance.get("folder", ".")) / str(extras["file"]))
+            raise fail(str(store.path), "the file of each clip among its extras", "none")
+        clip = read_clip(Path(store.provenance.get("folder", ".")) / str(extras["file"]))
     return Shown(clip.frames, clip.t_us, clip.audio, clip.audio_rate)
 
 

@@ -341,7 +341,8 @@ def score(experiment: Experiment, task: Task, out: Path) -> tuple[list[dict[str,
                 arrays[f"curve.{key}.{name}"] = np.asarray(values)
         if "confusion.classes" not in arrays:  # the first test set
             index = int(parts["test_unseen"][0])
-            arrays |= example_arrays(task, index, task.data(np.array([index]), statistics), model)
+            shown = task.data(np.array([index]), statistics)
+            arrays |= example_arrays(task.source, task.store, index, shown, model)
         arrays["confusion.classes"] = np.array([task.store.class_names[i] for i in found.classes])
         arrays["confusion.seen"] = found.seen
     return rows, arrays

@@ -29,7 +29,7 @@ ALLOWED = {
     "models": LOWER,
     "config": LOWER | {"models"},
     "demo": LOWER | TOP,
-    "example": LOWER | TOP,
+    "example": LOWER | {"config"},
     "run": LOWER | TOP,
     "cli": LOWER | TOP,
     "": set(),  # neuroav/__init__.py: names load on first use
