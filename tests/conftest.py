@@ -1,10 +1,28 @@
-"""What every test shares: repeatable property tests, and a visible reason where a GPU is missing."""
+"""What every test shares: repeatable property tests, one thread, MotionScenes ``tiny``, a reason where a GPU is missing."""
 
 import pytest
 from hypothesis import settings
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Small tensors are slower on several threads, by a factor of three on two busy cores."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory):
+    """Path of a MotionScenes store of size ``tiny``, rendered once."""
+    from neuroav.data.motionscenes import MotionScenesConfig, generate
+
+    path = tmp_path_factory.mktemp("motionscenes") / "tiny.h5"
+    generate(MotionScenesConfig(size="tiny"), path, workers=1, quiet=True)
+    return path
 
 
 def pytest_collection_modifyitems(items):

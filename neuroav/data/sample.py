@@ -59,7 +59,7 @@ class ClipData:
             raise fail("ClipData", "at least one clip", "none", "Check the parts and labels of the store.")
         self.audio = (torch.from_numpy(clips.audio) - statistics.audio_mean) / statistics.audio_std
         self.video = (torch.from_numpy(clips.video) - statistics.video_mean) / statistics.video_std
-        self.motion = torch.from_numpy(clips.motion.astype(np.int16))
+        self.motion = torch.from_numpy(clips.motion.astype(np.int32))
         self.t_s = torch.from_numpy(clips.t_s)
         self.offsets = torch.from_numpy(clips.offsets)
         self.labels = torch.from_numpy(clips.labels)

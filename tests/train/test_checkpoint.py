@@ -1,0 +1,96 @@
+"""Checkpoints: exact round trips, damage said in one line, never half a file."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from neuroav.checks import InputError
+from neuroav.train.checkpoint import (
+    load_json,
+    load_tensors,
+    replacing,
+    restore_training,
+    save_json,
+    save_tensors,
+    training_state,
+)
+
+TENSORS = {
+    "a": torch.tensor([1.0, float("nan"), -0.0, 1e-45]),
+    "b": torch.arange(6).reshape(2, 3).t(),  # not contiguous
+    "c": torch.tensor(3),
+    "d": torch.zeros(0, 2, dtype=torch.bool),
+}
+
+
+def test_tensors_and_note_come_back_bit_by_bit(tmp_path):
+    note = {"hm": 0.1 + 0.2, "words": ["ä", None]}
+    save_tensors(tmp_path / "x.safetensors", TENSORS, note)
+    found, found_note = load_tensors(tmp_path / "x.safetensors")
+    assert found_note == note
+    assert found.keys() == TENSORS.keys()
+    for name, value in TENSORS.items():
+        assert (found[name].dtype, found[name].shape) == (value.dtype, value.shape)
+        assert found[name].numpy().tobytes() == value.numpy().tobytes()
+    assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "text", "folder"])
+def test_damaged_checkpoints_are_refused(tmp_path, damage):
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, TENSORS)
+    whole = path.read_bytes()
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage != "missing":
+        path.write_bytes({"empty": b"", "truncated": whole[: len(whole) - 20], "text": b"hello" * 10}[damage])
+    with pytest.raises(InputError, match="expected a checkpoint in safetensors format"):
+        load_tensors(path)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"\xff\xfe"])
+def test_damaged_json_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(InputError, match="expected a readable JSON file"):
+        load_json(tmp_path / "x.json")
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "x.json"
+    save_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        save_json(path, {"a": object()})
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_training_goes_on_as_if_nothing_had_happened(tmp_path):
+    def step(model, optimizer):
+        optimizer.zero_grad()
+        model(torch.ones(4, 3)).square().mean().backward()
+        optimizer.step()
+
+    def new():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5), nn.Linear(3, 1))
+        return model, torch.optim.Adam(model.parameters(), 0.1)
+
+    model, optimizer = new()
+    step(model, optimizer)
+    best = {k: v.clone() for k, v in model.state_dict().items()}
+    step(model, optimizer)
+    save_tensors(tmp_path / "x", training_state(model, optimizer, best))
+    step(model, optimizer)
+
+    other, other_optimizer = new()
+    found = restore_training(other, other_optimizer, load_tensors(tmp_path / "x")[0])
+    step(other, other_optimizer)
+    assert all(torch.equal(found[k], best[k]) for k in best)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
