@@ -1,4 +1,4 @@
-"""What every test shares: repeatable property tests, one thread, MotionScenes ``tiny``, a reason where a GPU is missing."""
+"""What every test shares: repeatable property tests, one thread, a tiny store, a reason where a GPU is missing."""
 
 import pytest
 from hypothesis import settings

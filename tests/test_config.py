@@ -179,9 +179,9 @@ def test_a_reference_that_names_no_function_is_refused(tmp_path, reference):
 def test_only_configurations_of_this_package_are_read():
     saved = to_json(BASE)
     for module in ("os:path", "subprocess:Popen", "neuroav_evil:X", "", "neuroav.nothing:X", "neuroav.cli:main", 3):
-        with pytest.raises(InputError, match="^configuration: expected"):
+        with pytest.raises(InputError, match=r"^configuration: expected"):
             from_json(saved | {"train": {"type": module}})
-    with pytest.raises(InputError, match="^configuration: expected"):
+    with pytest.raises(InputError, match=r"^configuration: expected"):
         from_json({"no": "type"})
     with pytest.raises(InputError, match="the fields of Experiment"):
         from_json({"type": saved["type"], "name": "x"})

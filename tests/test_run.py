@@ -1,0 +1,403 @@
+"""Whole runs on MotionScenes ``tiny``: the protocol, the same digits again, run directories, dead layers."""
+
+import dataclasses
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from functools import partial
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import recall_score
+
+from neuroav import run
+from neuroav.baselines.pooled import PooledMLPConfig
+from neuroav.checks import InputError
+from neuroav.config import Experiment, MotionScenesData, StoreData, to_json
+from neuroav.data.motionscenes import MotionScenesConfig, class_names
+from neuroav.mdft.model import MDFTConfig
+from neuroav.mdft.motion import FixedThreshold, LayerTrace, SpikingLayers
+from neuroav.nn.losses import HeadsConfig
+from neuroav.train.checkpoint import load_json, load_tensors, save_json, save_tensors
+from neuroav.train.loop import OneStage, TrainConfig, TwoStage
+from neuroav.train.optim import Step
+
+TRAIN = TrainConfig(epochs=3, batches=3, batch_size=16, lr=1e-2, schedule=Step(at=0.5), protocol=OneStage())
+HEADS = HeadsConfig(hidden=32)
+PROTOCOLS = {"one": OneStage(), "two": TwoStage()}
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from neuroav.config import read_experiment
+from neuroav.run import run_experiment
+torch.set_num_threads(1)
+left = int(sys.argv[3])
+def on_epoch():
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+run_experiment(read_experiment(Path(sys.argv[1])), Path(sys.argv[2]), on_epoch)
+"""
+
+
+@pytest.fixture(scope="module")
+def make(tiny_store):
+    """Build a small experiment; ``changes`` replace its fields."""
+    data = MotionScenesData(store=str(tiny_store), scenes=MotionScenesConfig(size="tiny"))
+
+    def made(protocol="one", **changes):
+        train = dataclasses.replace(TRAIN, protocol=PROTOCOLS[protocol])
+        config = MDFTConfig(dim=32, heads=HEADS, motion=SpikingLayers(layers=2))
+        return Experiment(**{"name": protocol, "data": data, "config": config, "train": train, "seed": 0} | changes)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def quick(make):
+    """The cheapest experiment: pooled inputs, one epoch of one batch."""
+    train = dataclasses.replace(TRAIN, epochs=1, batches=1)
+    return make(name="quick", model="pooled", config=PooledMLPConfig(dim=8, heads=HeadsConfig(hidden=8)), train=train)
+
+
+@pytest.fixture(scope="module")
+def folders(make, tmp_path_factory):
+    """One finished run of each protocol."""
+    base = tmp_path_factory.mktemp("runs")
+    for protocol in PROTOCOLS:
+        run.run_experiment(make(protocol), base / protocol)
+    return {protocol: base / protocol for protocol in PROTOCOLS}
+
+
+def rows(folder):
+    """Result rows without the time taken."""
+    return [{k: v for k, v in row.items() if k != "train_s"} for row in load_json(folder / "results.json")["rows"]]
+
+
+def arrays(folder):
+    with np.load(folder / "arrays.npz", allow_pickle=False) as file:
+        return dict(file)
+
+
+def epochs(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same_run(a, b):
+    assert rows(a) == rows(b)
+    assert epochs(a) == epochs(b)
+    first, second = arrays(a), arrays(b)
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    weights = [load_tensors(folder / "model.safetensors") for folder in (a, b)]
+    assert weights[0][1] == weights[1][1]
+    assert all(torch.equal(weights[0][0][name], weights[1][0][name]) for name in weights[0][0])
+
+
+# ------------------------------------------------------------------------------------------------ numbers
+
+
+def test_a_run_directory_holds_what_the_module_says_and_no_more(folders):
+    files = {"config.json", "versions.json", "metrics.jsonl", "stage1.safetensors", "model.safetensors"}
+    files |= {"results.json", "arrays.npz"}
+    assert {p.name for p in folders["one"].iterdir()} == files
+    assert {p.name for p in folders["two"].iterdir()} == files | {"stage2.safetensors"}
+    assert load_json(folders["two"] / "versions.json")["torch"] == torch.__version__
+
+
+def test_the_same_seed_gives_the_same_digits_and_another_seed_others(make, folders, tmp_path):
+    run.run_experiment(make(), tmp_path / "again")
+    assert_same_run(tmp_path / "again", folders["one"])
+    run.run_experiment(make(seed=4), tmp_path / "other")
+    assert [e["loss"] for e in epochs(tmp_path / "other")] != [e["loss"] for e in epochs(folders["one"])]
+
+
+def test_a_run_killed_in_each_stage_ends_with_the_same_digits(make, folders, tmp_path):
+    out = tmp_path / "run"
+    save_json(tmp_path / "experiment.json", to_json(make("two")))
+
+    def killed_after(number):
+        command = [sys.executable, "-c", KILLED, str(tmp_path / "experiment.json"), str(out), str(number)]
+        done = subprocess.run(command, capture_output=True, check=False)
+        assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+        assert not (out / "results.json").exists()
+
+    killed_after(1)
+    assert not (out / "stage2.safetensors").exists()
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write('{"stage": 1, "ind')  # a line torn by a kill
+    killed_after(4)  # three epochs of stage 1, the first of them told again, and one of stage 2
+    assert (out / "stage2.safetensors").exists()
+    (out / "metrics.jsonl").unlink()  # killed before the line of a saved epoch was written
+    run.run_experiment(make("two"), out)
+    assert_same_run(out, folders["two"])
+    assert {p.name for p in out.iterdir()} == {p.name for p in folders["two"].iterdir()}
+
+
+def test_two_stages_follow_the_protocol(folders, make):
+    one, two = folders["one"], folders["two"]
+    _, note = load_tensors(two / "model.safetensors")
+    first = [e for e in epochs(two) if e["stage"] == 1]
+    best = max(range(len(first)), key=lambda i: (first[i]["hm"], -i))
+    assert (note["best_epoch"], note["beta"], note["val_hm"]) == (best, first[best]["beta"], first[best]["hm"])
+    assert [e["index"] for e in epochs(two) if e["stage"] == 2] == list(range(best + 1))
+    assert {row["beta"] for row in rows(two)} == {first[best]["beta"]}
+    assert first == epochs(one)  # the first stages are one and the same
+    tensors = [load_tensors(folder / "model.safetensors")[0] for folder in (one, two)]
+    assert not torch.equal(tensors[0]["statistics.video_mean"], tensors[1]["statistics.video_mean"])
+
+    task = run.prepare(make().data)
+    names = np.array(task.store.class_names)
+    for folder, parts in ((one, ["train"]), (two, ["train", "val_seen", "val_unseen"])):
+        found = arrays(folder)
+        assert set(found["confusion.classes"][found["confusion.seen"]]) == set(names[task.classes(*parts)])
+        assert set(found["confusion.classes"][~found["confusion.seen"]]) == set(names[task.classes("test_unseen")])
+    assert [len(task.classes(part)) for part in ("train", "val_unseen", "test_unseen")] == [30, 12, 9]
+
+
+@pytest.mark.parametrize("protocol", ["one", "two"])
+def test_scores_are_recalls_at_the_validated_beta(folders, make, tmp_path, protocol):
+    experiment, out = make(protocol), tmp_path
+    tensors, note = load_tensors(folders[protocol] / "model.safetensors")
+    save_tensors(out / "model.safetensors", tensors, note | {"beta": 0.3})  # one that changes predictions
+    task = run.prepare(experiment.data)
+    model, statistics, _ = run.load_model(experiment, task, out)
+    unseen = task.classes("test_unseen")
+    seen = task.classes("train", "val_seen", "val_unseen") if protocol == "two" else task.classes("train")
+    classes = np.concatenate([seen, unseen])
+    mean_recall = partial(recall_score, average="macro", zero_division=0)
+    for row in run.score(experiment, task, out)[0]:
+        chosen = np.concatenate([task.parts[row["test_set"]][part] for part in ("test_seen", "test_unseen")])
+        chosen = chosen[np.isin(task.store.labels[chosen], classes)]
+        label = task.store.labels[chosen]
+        dist = run.distances(model, task.data(chosen, statistics), classes).astype(np.float64)
+        raw = classes[dist.argmin(1)]
+        dist[:, : len(seen)] += 0.3
+        predicted = classes[dist.argmin(1)]
+        assert (predicted != raw).any()
+        expected = [mean_recall(label, predicted, labels=each) for each in (seen, unseen)]
+        alone = np.isin(label, unseen)
+        expected.append(mean_recall(label[alone], unseen[dist[alone, len(seen) :].argmin(1)], labels=unseen))
+        assert [row["seen"], row["unseen"], row["zsl"]] == pytest.approx(expected)
+        assert row["follows_scene"] == pytest.approx((task.preferred[predicted] == task.scene[chosen]).mean())
+        assert (row["beta"], row["num_clips"], row["chance_zsl"]) == (0.3, len(chosen), 1 / 9)
+        assert row["hm_oracle"] >= row["hm"]
+
+
+def test_evaluating_again_gives_the_same_numbers_or_says_which_differ(folders, tmp_path, capsys):
+    assert run.eval_command(str(folders["two"]), str(tmp_path / "again.json")) == 0
+    assert capsys.readouterr().out.endswith("the same numbers as results.json\n")
+    again = load_json(tmp_path / "again.json")["rows"]
+    assert again == rows(folders["two"])
+    shutil.copytree(folders["one"], tmp_path / "changed")
+    results = load_json(tmp_path / "changed" / "results.json")
+    results["rows"][1]["unseen"] += 1e-9
+    save_json(tmp_path / "changed" / "results.json", results)
+    assert run.eval_command(str(tmp_path / "changed"), None) == 1
+    assert capsys.readouterr().out.endswith("differs from results.json on: shuffled\n")
+
+
+@pytest.mark.parametrize("change", ["other weights", "other width", "missing"])
+def test_weights_that_do_not_fit_are_refused(folders, make, tmp_path, change):
+    shutil.copytree(folders["one"], tmp_path / "run")
+    path, experiment = tmp_path / "run" / "model.safetensors", make()
+    if change == "other weights":
+        shutil.copy(tmp_path / "run" / "stage1.safetensors", path)
+    elif change == "missing":
+        path.unlink()
+    else:
+        experiment = make(config=dataclasses.replace(experiment.config, dim=64))
+    with pytest.raises(InputError, match=r"model\.safetensors: expected"):
+        run.load_model(experiment, run.prepare(experiment.data), tmp_path / "run")
+
+
+# ------------------------------------------------------------------------------------------------ spikes
+
+
+def test_activity_counts_valid_steps_alone():
+    """Two batches of two neurons: one fires at every other presentation, one never; padding fires all the time."""
+    valid = torch.tensor([[True, True], [True, False]])
+    output = torch.zeros(4, 2, 2)
+    output[0::2, :, 0] = 1.0
+    output[2:, 1] = 1.0  # padding
+    theta = torch.tensor([[[1.0], [2.0]], [[3.0], [99.0]]])
+    model = SimpleNamespace(activity=lambda batch: ({"video.0": LayerTrace(output, theta)}, valid))
+    (layer,) = run.layer_activity(model, SimpleNamespace(in_order=lambda size: [None, None]))
+    assert layer == {
+        "name": "video.0",
+        "rate": pytest.approx(0.25),
+        "dead_share": 0.5,
+        "theta_mean": pytest.approx(2.0),
+        "theta_std": pytest.approx(np.std([1, 2, 3, 1, 2, 3], ddof=1)),
+    }
+    assert run.layer_activity(torch.nn.Linear(1, 1), None) == []
+
+
+def test_every_evaluation_says_how_its_layers_spike(folders):
+    for row in rows(folders["one"]) + rows(folders["two"]):
+        assert [layer["name"] for layer in row["layers"]] == ["video.0", "video.1", "audio.0", "audio.1"]
+        for layer in row["layers"]:
+            assert 0 <= layer["rate"] <= 1
+            assert 0 <= layer["dead_share"] <= 1
+            assert layer["theta_std"] > 0
+
+
+def test_a_mostly_dead_layer_is_said_loudly(capsys):
+    layers = [
+        {"name": "video.0", "dead_share": 0.5, "theta_mean": 1.0},
+        {"name": "video.1", "dead_share": 0.51, "theta_mean": 1.25},
+    ]
+    run.warn_of_silence("a run", layers)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("WARNING a run: 51% of the neurons of layer video.1 never fire (threshold 1.25).")
+
+
+def test_a_silent_model_is_said_in_the_run_itself(make, tmp_path, capsys):
+    config = MDFTConfig(dim=16, heads=HEADS, modalities=("video",), threshold=FixedThreshold(v_th=50.0))
+    train = dataclasses.replace(TRAIN, epochs=1, batches=1)
+    found = run.run_experiment(make(name="silent", config=config, train=train), tmp_path / "silent")
+    assert {layer["dead_share"] for row in found["rows"] for layer in row["layers"]} == {1.0}
+    assert "WARNING silent on shuffled: 100% of the neurons of layer video.2 never fire" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------ run directories
+
+
+def test_a_directory_in_use_is_refused(quick, tmp_path):
+    with run.claimed(tmp_path / "x", quick), pytest.raises(InputError, match="in use by another process"):
+        run.run_experiment(quick, tmp_path / "x")
+    assert not (tmp_path / "x").exists()  # the holder did nothing, so nothing stays
+
+
+def test_finished_runs_other_runs_and_other_files_are_left_alone(quick, folders, tmp_path):
+    with pytest.raises(InputError, match="got a finished run"):
+        run.run_experiment(quick, folders["one"])
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("mine")
+    save_json(tmp_path / "full" / "results.txt", {})
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    save_json(unfinished / "config.json", to_json(dataclasses.replace(quick, seed=9)))
+    before = sorted(tmp_path.rglob("*"))
+    for out, text in [
+        ("file", "expected a directory, got a file"),
+        ("file/below", "a directory that can be made, got Not a directory"),
+        ("full", "got other files"),
+        ("unfinished", "got one of another"),
+    ]:
+        with pytest.raises(InputError, match=text):
+            run.run_experiment(quick, tmp_path / out)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_lock_of_a_killed_run_does_not_block(quick, tmp_path):
+    (tmp_path / "run.lock").write_text("")
+    run.run_experiment(quick, tmp_path)
+    assert not (tmp_path / "run.lock").exists()
+    assert (tmp_path / "results.json").exists()
+
+
+def test_an_early_error_leaves_nothing_and_a_late_one_what_was_saved(quick, tmp_path):
+    no_store = dataclasses.replace(quick, data=StoreData(store=str(tmp_path / "none.h5")))
+    (tmp_path / "empty").mkdir()
+    for out in ("new/deep/run", "empty"):
+        with pytest.raises(InputError, match="no such file"):
+            run.run_experiment(no_store, tmp_path / out)
+    assert [p.name for p in tmp_path.rglob("*")] == ["empty"]
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.run_experiment(quick, tmp_path / "late", stop)
+    assert {"config.json", "stage1.safetensors"} <= {p.name for p in (tmp_path / "late").iterdir()}
+    assert not (tmp_path / "late" / "run.lock").exists()
+
+
+def test_many_runs_side_by_side_are_read_when_finished(quick, folders, make, tmp_path):
+    done = run.run_many([(make(), folders["one"]), (make("two"), folders["two"])], workers=1)
+    assert [result["title"] for result in done] == ["one", "two"]
+    with pytest.raises(InputError, match="a finished run of the same experiment"):
+        run.run_many([(make(seed=9), folders["one"])], workers=1)
+    jobs = [(quick, tmp_path / "a"), (dataclasses.replace(quick, model="none"), tmp_path / "b")]
+    with pytest.raises(InputError, match="name to be one of"):
+        run.run_many(jobs, workers=1)
+    assert (tmp_path / "a" / "results.json").exists()
+    assert not (tmp_path / "b").exists()
+
+
+# ------------------------------------------------------------------------------------------------ data
+
+
+@pytest.mark.parametrize("modality", ["audio", "video"])
+def test_a_nan_put_into_a_store_is_found_and_its_clip_named(tiny_store, quick, tmp_path, modality):
+    path = tmp_path / "nan.h5"
+    shutil.copy(tiny_store, path)
+    with h5py.File(path, "r+") as file:
+        clip = int(np.flatnonzero(file["parts"].asstr()[:] == "train")[5])
+        file[modality][file["offsets"][clip + 1] - 1, 2] = np.nan
+        name = file["names"].asstr()[clip]
+    data = dataclasses.replace(quick.data, store=str(path))
+    with pytest.raises(InputError, match=f"got NaN or infinity in the {modality} of clip '{name}'"):
+        run.run_experiment(dataclasses.replace(quick, data=data), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_class_vectors_and_labels_that_make_no_sense_are_refused(tiny_store, quick, tmp_path):
+    for key, value, text in [
+        ("class_vectors", np.inf, "finite class vectors"),
+        ("labels", 99, "that is no class"),
+    ]:
+        path = tmp_path / f"{key}.h5"
+        shutil.copy(tiny_store, path)
+        with h5py.File(path, "r+") as file:
+            file[key][0] = value
+        with pytest.raises(InputError, match=text):
+            run.prepare(dataclasses.replace(quick.data, store=str(path)))
+
+
+def test_a_store_of_other_scenes_is_refused(quick):
+    other = dataclasses.replace(quick.data, scenes=MotionScenesConfig(size="tiny", seed=5))
+    with pytest.raises(InputError, match=r"expected a store of MotionScenes .*Choose another data\.store"):
+        run.prepare(other)
+    with pytest.raises(InputError, match=r"scene_bias 0\.7"):
+        run.prepare(dataclasses.replace(quick.data, scene_bias=0.7))
+
+
+def test_unseen_classes_are_chosen_by_name(tiny_store):
+    names = class_names()
+    data = StoreData(store=str(tiny_store), val_unseen=tuple(names[:3]), test_unseen=tuple(names[3:5]))
+    task = run.prepare(data)
+    assert task.classes("val_unseen").tolist() == [0, 1, 2]
+    assert task.classes("test_unseen").tolist() == [3, 4]
+    assert not set(task.classes("train")) & {0, 1, 2, 3, 4}
+    wrong = names[7].replace("e", "ee", 1)
+    for change in ({"val_unseen": (wrong,)}, {"test_unseen": (wrong,)}):
+        with pytest.raises(InputError, match=f"got '{wrong}'. Did you mean '{names[7]}'"):
+            run.prepare(dataclasses.replace(data, **change))
+    with pytest.raises(InputError, match="in both"):
+        run.prepare(dataclasses.replace(data, test_unseen=data.val_unseen))
+    with pytest.raises(InputError, match="got none in val_unseen"):
+        run.prepare(dataclasses.replace(data, val_unseen=()))
+
+
+def test_a_class_both_trained_on_and_unseen_is_refused(tiny_store, tmp_path):
+    for unseen, other in (("test_unseen", "val_seen"), ("val_unseen", "train")):
+        path = tmp_path / f"{unseen}.h5"
+        shutil.copy(tiny_store, path)
+        with h5py.File(path, "r+") as file:
+            parts = file["parts"].asstr()[:]
+            label = file["labels"][:][parts == unseen][0]
+            file["parts"][int(np.flatnonzero((parts == unseen) & (file["labels"][:] == label))[0])] = other
+        with pytest.raises(InputError, match=f"classes of {unseen} that .* got '{class_names()[label]}'"):
+            run.prepare(StoreData(store=str(path)))
