@@ -147,7 +147,9 @@ def test_two_stages_follow_the_protocol(folders, make):
     one, two = folders["one"], folders["two"]
     _, note = load_tensors(two / "model.safetensors")
     first = [e for e in epochs(two) if e["stage"] == 1]
-    best = max(range(len(first)), key=lambda i: (first[i]["hm"], -i))
+    top = max(e["hm"] for e in first)
+    assert top > 0
+    best = next(e["index"] for e in first if e["hm"] == top)
     assert (note["best_epoch"], note["beta"], note["val_hm"]) == (best, first[best]["beta"], first[best]["hm"])
     assert [e["index"] for e in epochs(two) if e["stage"] == 2] == list(range(best + 1))
     assert {row["beta"] for row in rows(two)} == {first[best]["beta"]}
@@ -206,12 +208,14 @@ def test_evaluating_again_gives_the_same_numbers_or_says_which_differ(folders, t
     assert capsys.readouterr().out.endswith("differs from results.json on: shuffled\n")
 
 
-@pytest.mark.parametrize("change", ["other weights", "other width", "missing"])
+@pytest.mark.parametrize("change", ["other weights", "other width", "truncated", "missing"])
 def test_weights_that_do_not_fit_are_refused(folders, make, tmp_path, change):
     shutil.copytree(folders["one"], tmp_path / "run")
     path, experiment = tmp_path / "run" / "model.safetensors", make()
     if change == "other weights":
         shutil.copy(tmp_path / "run" / "stage1.safetensors", path)
+    elif change == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
     elif change == "missing":
         path.unlink()
     else:

@@ -72,6 +72,13 @@ def test_the_first_of_the_best_epochs_is_kept():
     assert not model.training
 
 
+@pytest.mark.parametrize(("hm", "best"), [([0.0] * 6, 5), ([0.0, 0.0, 0.1, 0.0, 0.1, 0.0], 2)])
+def test_scores_of_zero_prefer_no_epoch_so_the_latest_is_kept(hm, best):
+    model, fitted, after = train(hm=hm)
+    assert fitted.best == best
+    assert equal(model.state_dict(), after[best])
+
+
 def test_the_second_stage_stops_after_the_given_epoch_and_keeps_it():
     model, fitted, after = train(stop_after=3)
     assert fitted.best == 2
