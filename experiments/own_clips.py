@@ -2,7 +2,7 @@
 
 Command: ``neuroav run experiments/own_clips.py:mdft --set data.store=store.h5 --set data.val_unseen=frog,horse
          --set data.test_unseen=cello,drums``; leave both lists out when labels.csv has a ``part`` column.
-Device:  CPU. About a second per epoch for a few dozen clips.
+Device:  CPU. A minute or two for a few dozen clips.
 With few clips the scores are no finding; they show that the path runs.
 """
 
@@ -12,7 +12,7 @@ from neuroav.nn.losses import HeadsConfig
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
 
-TRAIN = TrainConfig(epochs=10, batches=10, batch_size=16, lr=1e-3, schedule=Step(), protocol=OneStage())
+TRAIN = TrainConfig(epochs=5, batches=40, batch_size=16, lr=1e-3, schedule=Step(), protocol=OneStage())
 
 
 def mdft() -> Experiment:
