@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import importlib
 import importlib.util
@@ -138,8 +139,12 @@ def _blaming(where: str) -> Iterator[None]:
 def override(experiment: Experiment, assignments: Sequence[str]) -> Experiment:
     """Return a copy with ``a.b=value`` applied; values are parsed by the type of what they replace.
 
+    A list is written ``a.b=one,two``; a text that itself holds a comma is quoted, as in a CSV file.
+
     Example:
         >>> e = Experiment(name="x", data=StoreData(store="s.h5"))
+        >>> override(e, ['data.test_unseen=dog barking,"playing violin, fiddle"']).data.test_unseen
+        ('dog barking', 'playing violin, fiddle')
         >>> override(e, ["train.epochs=3", "data.seed=7"]).train.epochs
         3
     """
@@ -177,9 +182,9 @@ def _parse(text: str, current: Any, path: str) -> Any:
         if isinstance(current, str):
             return text
         if isinstance(current, tuple):
-            parts = [p for p in text.split(",") if p]
+            parts = [p for p in next(csv.reader([text], skipinitialspace=True, strict=True)) if p]
             return tuple(type(current[0])(p) for p in parts) if current else tuple(parts)
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, csv.Error):
         what = f"a value of type {type(current).__name__} such as {current!r}"
         raise fail(f"--set {path}", what, repr(text)) from None
     found = f"a whole object ({type(current).__name__})"

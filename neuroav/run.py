@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from neuroav import __version__, models
-from neuroav.checks import fail
+from neuroav.checks import fail, nearest
 from neuroav.config import Experiment, MotionScenesData, StoreData, load_experiment, read_experiment, same, to_json
 from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.splits import assign_parts
@@ -121,6 +121,7 @@ def _prepare_store(data: StoreData) -> Task:
     store = Store(data.store)
     parts = np.asarray(store.parts)
     if data.val_unseen or data.test_unseen:
+        _check_names(data, store.class_names)
         labels = [store.class_names[i] for i in store.labels]
         groups = store.extras.get("group")
         parts = assign_parts(
@@ -130,12 +131,11 @@ def _prepare_store(data: StoreData) -> Task:
     split = {name: np.flatnonzero(parts == name) for name in names}
     missing = [name for name, indices in split.items() if len(indices) == 0]
     if missing:
-        raise fail(
-            data.store,
-            "clips in each of train, val_seen, val_unseen, test_seen, test_unseen",
-            f"none in {', '.join(missing)}",
-            "Give a part column in labels.csv, or val_unseen and test_unseen in StoreData.",
+        remedy = (
+            "Name unseen classes in both data.val_unseen and data.test_unseen; of the others at least two need two "
+            "clips. Or give labels.csv a column part."
         )
+        raise fail(data.store, f"clips in each of {', '.join(names)}", f"none in {', '.join(missing)}", remedy)
     task = Task(data, store, {"test": split})
     for unseen, seen in {"val_unseen": ["train"], "test_unseen": ["train", "val_seen", "val_unseen"]}.items():
         both = np.intersect1d(task.classes(unseen), task.classes(*seen))
@@ -143,6 +143,15 @@ def _prepare_store(data: StoreData) -> Task:
             found = f"{store.class_names[both[0]]!r} also in {' or '.join(seen)}"
             raise fail(data.store, f"classes of {unseen} that are nowhere else", found, "Change its clips' parts.")
     return task
+
+
+def _check_names(data: StoreData, known: Sequence[str]) -> None:
+    for name in (*data.val_unseen, *data.test_unseen):
+        if name not in known:
+            remedy = nearest(name, known)
+            if any(other.startswith(f"{name},") for other in known):
+                remedy += " Quote a name that holds a comma: --set 'data.test_unseen=one,\"two, three\"'."
+            raise fail(data.store, "unseen classes that have clips", repr(name), remedy)
 
 
 # ------------------------------------------------------------------------------------------------------ evaluation
@@ -273,6 +282,12 @@ def train(experiment: Experiment, task: Task, out: Path, on_epoch: Callable[[], 
 
     model, fitted, statistics = stage(1, ["train"])
     best = fitted.history[fitted.best]
+    if best.hm == 0:
+        num = len(parts["val_seen"]) + len(parts["val_unseen"])
+        sys.stderr.write(
+            f"WARNING {experiment.name}: HM on the {num} validation clips is 0 after every epoch, so neither the epoch "
+            "(the last) nor beta (0) is a choice. Train for longer, or validate on more clips or fewer classes.\n"
+        )
     if two_stage:
         model, _, statistics = stage(2, ["train", "val_seen", "val_unseen"], stop_after=fitted.best + 1)
     note = {"beta": best.beta, "best_epoch": fitted.best, "val_hm": best.hm, "two_stage": two_stage}

@@ -30,7 +30,9 @@ def assign_parts(
     the rest to ``val_unseen``. Any other gives ``test_share`` to ``test_seen``, ``val_share`` to ``val_seen`` and the
     rest to ``train``.
 
-    Shares are rounded; "the rest" is at least one group, so that a class with one clip is trained on.
+    Shares are rounded, and no part of a class is left empty for it: "the rest" is at least one group, so that a class
+    with one clip is trained on; from three groups on the other parts have one each; classes with two groups take turns
+    (in the order of a hash of seed and name) to give one to ``test_seen`` or to ``val_seen``.
     Differs from the paper: [avca] publishes lists; here a seed draws them.
 
     Args:
@@ -66,13 +68,23 @@ def assign_parts(
     for name, key in zip(names, keys, strict=True):
         members.setdefault(name, set()).add(key)
     _check_groups(members, rests)
+    shares = {"train": {"test_seen": test_share, "val_seen": val_share}, "val_unseen": {"test_seen": test_share}}
+    pairs = sorted((n for n in members if rests[n] == "train" and len(members[n]) == 2), key=lambda n: _draw(seed, n))
     part_of: dict[str, str] = {}
     for name in sorted(members):
-        shares = {} if rests[name] == "test_unseen" else {"test_seen": test_share}
-        if rests[name] == "train":
-            shares["val_seen"] = val_share
-        _split_class(sorted(members[name], key=lambda key: _draw(seed, key)), part_of, rests[name], shares)
+        ordered = sorted(members[name], key=lambda key: _draw(seed, key))
+        left = _counts(len(ordered), shares.get(rests[name], {}), pairs.index(name) if name in pairs else 0)
+        _split_class(ordered, part_of, rests[name], left)
     return np.array([part_of[key] for key in keys], dtype=str)
+
+
+def _counts(size: int, shares: dict[str, float], turn: int) -> dict[str, int]:
+    """How many of a class's groups each part is given beside the rest, which takes what is left."""
+    wanted = {part: share for part, share in shares.items() if share > 0}
+    if size == 2 and len(wanted) == 2:
+        return {list(wanted)[turn % 2]: 1}
+    least = int(size > len(wanted))
+    return {part: max(least, int(share * size + 0.5)) for part, share in wanted.items()}
 
 
 def _rests(names: Sequence[str], **lists: Sequence[str]) -> dict[str, str]:
@@ -111,12 +123,11 @@ def _check_groups(members: dict[str, set[str]], rests: dict[str, str]) -> None:
                 )
 
 
-def _split_class(ordered: list[str], part_of: dict[str, str], rest: str, shares: dict[str, float]) -> None:
+def _split_class(ordered: list[str], part_of: dict[str, str], rest: str, left: dict[str, int]) -> None:
     """Place the groups of one class; groups shared with an earlier class keep their part and count."""
-    left = {part: int(share * len(ordered) + 0.5) for part, share in shares.items()}
-    left[rest] = len(ordered)
+    left = left | {rest: len(ordered)}
     for key in ordered:
-        if key in part_of:
+        if part_of.get(key) in left:
             left[part_of[key]] -= 1
     for key in ordered:
         if key not in part_of:

@@ -100,8 +100,8 @@ def fit(
         seed: fixes batches and dropout, together with ``stage``.
         stage: 1 or 2.
         validate: called after each epoch in evaluation mode; returns HM and beta.
-        stop_after: ``None`` keeps the epoch with the best HM (the first of equals); a number stops after so many
-            epochs and keeps the last (stage 2 of the protocol).
+        stop_after: ``None`` keeps the epoch with the best HM (the first of equals; while HM is 0, which prefers none,
+            the latest); a number stops after so many epochs and keeps the last (stage 2 of the protocol).
         checkpoint: file to save to after each epoch, and to go on from when it exists.
         on_epoch: told about each finished epoch, first about those before an interruption.
 
@@ -124,7 +124,7 @@ def fit(
         model.eval()
         hm, beta = validate(model)
         epoch = Epoch(index, terms, sum(terms.values()), hm, beta, lr)
-        if stop_after is not None or fitted.best < 0 or hm > fitted.history[fitted.best].hm:
+        if stop_after is not None or fitted.best < 0 or hm > (fitted.history[fitted.best].hm or -1.0):
             fitted.best, best = index, {k: v.clone() for k, v in model.state_dict().items()}
         fitted.history.append(epoch)
         _advance(schedule, hm)

@@ -69,6 +69,16 @@ def test_shares_are_met_per_class():
     assert count("t1")["test_unseen"] == 7
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_few_clips_of_a_class_still_reach_every_part(seed):
+    labels = ["s1"] * 2 + ["s2"] * 2 + ["s3"] * 3 + ["v1"] * 2 + ["t1"]
+    parts = assign_parts(labels, **unseen(labels), seed=seed)
+    pairs = [sorted(parts[:2]), sorted(parts[2:4])]
+    assert sorted(pairs) == [["test_seen", "train"], ["train", "val_seen"]]
+    assert sorted(parts[4:7]) == ["test_seen", "train", "val_seen"]
+    assert sorted(parts[7:9]) == ["test_seen", "val_unseen"]
+
+
 def test_groups_shared_with_another_class_count_towards_its_shares():
     groups = [f"g{i}" for i in [*range(20), *range(40)]]
     parts = assign_parts(["s1"] * 20 + ["s2"] * 40, test_unseen=[], val_unseen=[], groups=groups)
