@@ -178,8 +178,11 @@ def test_a_reference_that_names_no_function_is_refused(tmp_path, reference):
 
 def test_only_configurations_of_this_package_are_read():
     saved = to_json(BASE)
-    for module in ("os:path", "subprocess:Popen", "neuroav_evil:X", "", "neuroav.nothing:X", "neuroav.cli:main", 3):
-        with pytest.raises(InputError, match=r"^configuration: expected"):
+    for module in ("os:path", "subprocess:Popen", "neuroav_evil:X", "", 3):
+        with pytest.raises(InputError, match=r"^configuration: expected types of neuroav, got"):
+            from_json(saved | {"train": {"type": module}})
+    for module in ("neuroav.nothing:X", "neuroav.cli:main", "neuroav.cli:"):
+        with pytest.raises(InputError, match=r"^configuration: expected a configuration class, got"):
             from_json(saved | {"train": {"type": module}})
     with pytest.raises(InputError, match=r"^configuration: expected"):
         from_json({"no": "type"})
