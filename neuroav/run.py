@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import IO, Any
@@ -26,16 +26,15 @@ import torch
 from torch import nn
 
 from neuroav import __version__, models
-from neuroav.checks import fail, nearest
-from neuroav.config import Experiment, MotionScenesData, StoreData, load_experiment, read_experiment, same, to_json
+from neuroav.checks import fail
+from neuroav.config import Experiment, load_experiment, read_experiment, same, to_json
 from neuroav.data.sample import ClipData, Statistics
-from neuroav.data.splits import assign_parts
-from neuroav.data.store import LoadedClips, Store
 from neuroav.example import example_arrays
 from neuroav.gzsl.metrics import confusion_matrix, follows_scene_share
 from neuroav.gzsl.protocol import GZSLResult, evaluate_gzsl
 from neuroav.gzsl.scores import calibrated_prediction
 from neuroav.progress import Progress
+from neuroav.task import Task, prepare
 from neuroav.train.checkpoint import load_json, load_tensors, replacing, save_json, save_tensors
 from neuroav.train.loop import Epoch, OneStage, TwoStage, fit
 from neuroav.train.seed import seed_torch
@@ -44,114 +43,6 @@ EVAL_BATCH = 256
 MAX_DEAD_SHARE = 0.5
 LOCK = "run.lock"
 OTHER = "Choose another --out."
-
-
-# ------------------------------------------------------------------------------------------------------- the data
-
-
-@dataclass(frozen=True)
-class Task:
-    """A store cut into the parts of the protocol.
-
-    Attributes:
-        source: what the experiment said of its data.
-        store: the open feature store.
-        parts: per test set (``biased`` and ``shuffled``, or ``test``) and part, the clip indices.
-        scene: ``(N,)`` scene shown in each clip, or ``None`` where that is not known.
-        preferred: ``(K,)`` preferred scene of each class, or ``None``.
-    """
-
-    source: MotionScenesData | StoreData
-    store: Store
-    parts: dict[str, dict[str, np.ndarray]]
-    scene: np.ndarray | None = None
-    preferred: np.ndarray | None = None
-
-    def classes(self, *names: str) -> np.ndarray:
-        """Sorted labels that occur in the named parts."""
-        first = next(iter(self.parts.values()))
-        return np.unique(self.store.labels[np.concatenate([first[name] for name in names])])
-
-    def load(self, indices: np.ndarray) -> LoadedClips:
-        """Read clips.
-
-        Raises:
-            InputError: If a feature is NaN or infinite: no writer of this package stores one.
-        """
-        clips = self.store.load(indices)
-        for modality in ("audio", "video"):
-            finite = np.isfinite(getattr(clips, modality)).all(1)
-            if not finite.all():
-                first = np.searchsorted(clips.offsets, np.argmin(finite), side="right") - 1
-                name = self.store.names[indices[first]]
-                found = f"NaN or infinity in the {modality} of clip {name!r}"
-                raise fail(str(self.store.path), "finite features", found, "Write the store again.")
-        return clips
-
-    def data(self, indices: np.ndarray, statistics: Statistics) -> ClipData:
-        """Load and standardise clips."""
-        return ClipData(self.load(indices), statistics, self.store.class_vectors)
-
-
-def prepare(data: MotionScenesData | StoreData) -> Task:
-    """Open the store of an experiment, rendering MotionScenes first where it is not there yet."""
-    task = _prepare_store(data) if isinstance(data, StoreData) else _prepare_scenes(data)
-    if not np.isfinite(task.store.class_vectors).all():
-        raise fail(data.store, "finite class vectors", "NaN or infinity", "Write the store again.")
-    return task
-
-
-def _prepare_scenes(data: MotionScenesData) -> Task:
-    from neuroav.data.motionscenes import generate, preferred_scenes, view
-
-    path = Path(data.store)
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        generate(data.scenes, path)
-    store = Store(path)
-    wanted = json.loads(json.dumps(asdict(data.scenes)))
-    if any(store.settings.get(key) != value for key, value in wanted.items()):
-        raise fail(str(path), f"a store of MotionScenes {wanted}", str(store.settings), "Choose another data.store.")
-    parts = {name: view(store, data.scene_bias, name) for name in ("biased", "shuffled")}
-    preferred = preferred_scenes(data.scenes.seed)
-    return Task(data, store, parts, scene=np.asarray(store.extras["scene"]), preferred=preferred)
-
-
-def _prepare_store(data: StoreData) -> Task:
-    store = Store(data.store)
-    parts = np.asarray(store.parts)
-    if data.val_unseen or data.test_unseen:
-        _check_names(data, store.class_names)
-        labels = [store.class_names[i] for i in store.labels]
-        groups = store.extras.get("group")
-        parts = assign_parts(
-            labels, test_unseen=data.test_unseen, val_unseen=data.val_unseen, seed=data.seed, groups=groups
-        )
-    names = ("train", "val_seen", "val_unseen", "test_seen", "test_unseen")
-    split = {name: np.flatnonzero(parts == name) for name in names}
-    missing = [name for name, indices in split.items() if len(indices) == 0]
-    if missing:
-        remedy = (
-            "Name unseen classes in both data.val_unseen and data.test_unseen; of the others at least two need two "
-            "clips. Or give labels.csv a column part."
-        )
-        raise fail(data.store, f"clips in each of {', '.join(names)}", f"none in {', '.join(missing)}", remedy)
-    task = Task(data, store, {"test": split})
-    for unseen, seen in {"val_unseen": ["train"], "test_unseen": ["train", "val_seen", "val_unseen"]}.items():
-        both = np.intersect1d(task.classes(unseen), task.classes(*seen))
-        if len(both):
-            found = f"{store.class_names[both[0]]!r} also in {' or '.join(seen)}"
-            raise fail(data.store, f"classes of {unseen} that are nowhere else", found, "Change its clips' parts.")
-    return task
-
-
-def _check_names(data: StoreData, known: Sequence[str]) -> None:
-    for name in (*data.val_unseen, *data.test_unseen):
-        if name not in known:
-            remedy = nearest(name, known)
-            if any(other.startswith(f"{name},") for other in known):
-                remedy += " Quote a name that holds a comma: --set 'data.test_unseen=one,\"two, three\"'."
-            raise fail(data.store, "unseen classes that have clips", repr(name), remedy)
 
 
 # ------------------------------------------------------------------------------------------------------ evaluation

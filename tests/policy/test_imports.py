@@ -9,7 +9,7 @@ NUMERICS = FOUNDATION | {"kernels", "events", "neurons", "nn"}
 # Two files are contracts rather than rooms: what a model is given, and what a model must offer.
 CONTRACTS = {"data.types", "baselines.base"}
 LOWER = NUMERICS | {"data", "gzsl", "mdft", "baselines", "train", "energy", "exchange"}
-TOP = {"models", "config", "report", "demo", "example", "run"}
+TOP = {"models", "config", "report", "demo", "example", "task", "run"}
 
 ALLOWED = {
     "checks": set(),
@@ -30,6 +30,7 @@ ALLOWED = {
     "config": LOWER | {"models"},
     "demo": LOWER | TOP,
     "example": LOWER | {"config"},
+    "task": LOWER | {"config"},
     "run": LOWER | TOP,
     "cli": LOWER | TOP,
     "": set(),  # neuroav/__init__.py: names load on first use
