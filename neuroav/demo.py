@@ -16,7 +16,7 @@ from neuroav.data.motionscenes import MotionScenesConfig, generate
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import MLPLayers
 from neuroav.nn.losses import HeadsConfig
-from neuroav.run import run_many, write_results
+from neuroav.run import made, run_many, write_results
 from neuroav.train.checkpoint import load_json, save_json
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
@@ -62,8 +62,8 @@ def demo_command(size: str, out: str | None, seed: int, workers: int | None, jso
     data = MotionScenesData(
         store=str(folder / "motionscenes.h5"), scenes=MotionScenesConfig(size=size, seed=seed), scene_bias=0.5
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    generate(data.scenes, data.store, workers=workers)
+    with made(folder):
+        generate(data.scenes, data.store, workers=workers)
     experiments = controls(data, train, dim=DIM, seed=seed)
     del experiments["events only"]  # in experiments/motionscenes.py; left out here to fit the time
     jobs = [(e, folder / _slug(name)) for name, e in experiments.items()]

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -277,24 +277,33 @@ def claimed(out: Path, experiment: Experiment) -> Iterator[None]:
             finished run.
     """
     _check_free(out, experiment)
-    made = [path for path in (out, *out.parents) if not path.exists()]
+    with made(out), _locked(out / LOCK):
+        _check_free(out, experiment)  # again, now that nobody else can change it
+        try:
+            yield
+        except BaseException:
+            if not (out / "stage1.safetensors").exists():
+                for name in ("config.json", "versions.json"):
+                    (out / name).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def made(out: Path) -> Iterator[None]:
+    """Make a directory with its parents; what is still empty at the end goes again.
+
+    Raises:
+        InputError: If it can't be made.
+    """
+    new = [path for path in (out, *out.parents) if not path.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise fail(str(out), "a directory that can be made", str(error.strerror), OTHER) from error
-    lock = _locked(out / LOCK)
     try:
-        _check_free(out, experiment)  # again, now that nobody else can change it
         yield
-    except BaseException:
-        if not (out / "stage1.safetensors").exists():
-            for name in ("config.json", "versions.json"):
-                (out / name).unlink(missing_ok=True)
-        raise
     finally:
-        (out / LOCK).unlink(missing_ok=True)
-        lock.close()
-        for path in made:
+        for path in new:
             with suppress(OSError):  # it holds something
                 path.rmdir()
 
@@ -313,22 +322,25 @@ def _check_free(out: Path, experiment: Experiment) -> None:
         raise fail(str(out), "an unfinished run of the same experiment", "one of another", OTHER)
 
 
-def _locked(path: Path) -> IO[str]:
-    """Open ``path`` under an exclusive lock (POSIX; elsewhere there is no lock)."""
-    file = path.open("w")
-    try:
-        import fcntl
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the file ``path`` under an exclusive lock (POSIX; elsewhere there is no lock)."""
+    with path.open("w") as file:
+        try:
+            import fcntl
 
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        taken = not path.exists() or os.fstat(file.fileno()).st_ino != path.stat().st_ino  # left as we opened it
-    except ImportError:
-        taken = False
-    except OSError:
-        taken = True
-    if taken:
-        file.close()
-        raise fail(str(path.parent), "a free directory", "one in use by another process", OTHER)
-    return file
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            taken = not path.exists() or os.fstat(file.fileno()).st_ino != path.stat().st_ino  # left as we opened it
+        except ImportError:
+            taken = False
+        except OSError:
+            taken = True
+        if taken:
+            raise fail(str(path.parent), "a free directory", "one in use by another process", OTHER)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def run_experiment(experiment: Experiment, out: Path, on_epoch: Callable[[], None] = lambda: None) -> dict[str, Any]:

@@ -63,17 +63,16 @@ def listing(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-@pytest.mark.parametrize("name", ["one", "two"])
-def test_run_trains_evaluates_and_reports_and_eval_agrees(here, capfd, name):
-    assert main(["run", f"exp.py:{name}", "--set", "seed=2", "--set", "train.lr=5e-3", "--json", "out.json"]) == 0
+def test_run_trains_evaluates_and_reports_and_eval_agrees(here, capfd):
+    assert main(["run", "exp.py:one", "--set", "seed=2", "--set", "train.lr=5e-3", "--json", "out.json"]) == 0
     shown = capfd.readouterr()
     assert "Traceback" not in shown.err
-    folder = here / "runs" / name
+    folder = here / "runs" / "one"
     assert shown.out.splitlines()[-1] == "report: " + str((folder / "report.html").relative_to(here))
     results = json.loads((folder / "results.json").read_text())
     assert json.loads((here / "out.json").read_text()) == results
     assert [row["test_set"] for row in results["rows"]] == ["biased", "shuffled"]
-    assert all(row["model"] == name and row["seed"] == 2 and row["layers"] for row in results["rows"])
+    assert all(row["model"] == "one" and row["seed"] == 2 and row["layers"] for row in results["rows"])
     saved = from_json(json.loads((folder / "config.json").read_text()))
     assert saved == override(saved, ["seed=2", "train.lr=5e-3"])
 
@@ -84,23 +83,25 @@ def test_run_trains_evaluates_and_reports_and_eval_agrees(here, capfd, name):
     assert json.loads((here / "again.json").read_text())["rows"] == figures
     assert {path: (folder / path).read_bytes() for path in listing(folder)} == before
 
-    assert main(["run", f"exp.py:{name}", "--set", "seed=2", "--set", "train.lr=5e-3"]) == 2
+    assert main(["run", "exp.py:one", "--set", "seed=2", "--set", "train.lr=5e-3"]) == 2
     assert "got a finished run" in capfd.readouterr().err
 
 
 def test_a_killed_command_goes_on_when_it_is_given_again(here, capfd):
-    command = [sys.executable, "-m", "neuroav.cli", "run", "exp.py:one", "--set", "train.epochs=20"]
+    command = [sys.executable, "-m", "neuroav.cli", "run", "exp.py:two", "--set", "train.epochs=8"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    checkpoint = here / "runs" / "one" / "stage1.safetensors"
+    checkpoint = here / "runs" / "two" / "stage1.safetensors"
     while not checkpoint.exists() and process.poll() is None:
         time.sleep(0.005)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    assert main(["run", "exp.py:one"]) == 2  # not with other settings
+    assert main(["run", "exp.py:two"]) == 2  # not with other settings
     assert "got one of another" in capfd.readouterr().err
-    assert main(["run", "exp.py:one", "--set", "train.epochs=20"]) == 0
-    lines = (here / "runs" / "one" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["index"] for line in lines] == list(range(20))
+    assert main(["run", "exp.py:two", "--set", "train.epochs=8"]) == 0
+    lines = (here / "runs" / "two" / "metrics.jsonl").read_text().splitlines()
+    first = [epoch["index"] for epoch in map(json.loads, lines) if epoch["stage"] == 1]
+    assert first == list(range(8))
+    assert len(lines) > len(first)
 
 
 def damaged(tiny_store, here, kind):
@@ -211,6 +212,16 @@ def test_events_refuses_what_is_no_film_and_leaves_nothing(here, capfd, kind):
         (here / "clip.mp4").write_bytes({"empty": b"", "text": b"no film"}[kind])
     before = listing(here)
     refused(["events", "clip.mp4", "-o", "events.h5"], capfd, "clip.mp4")
+    assert listing(here) == before
+
+
+def test_a_demo_interrupted_at_once_leaves_nothing(here, monkeypatch, capfd):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("neuroav.demo.generate", interrupted)
+    before = listing(here)
+    assert main(["demo", "--out", "deep/demo"]) == 130
     assert listing(here) == before
 
 
