@@ -19,12 +19,16 @@ Source = MotionScenesData | StoreData
 
 
 class Shown(NamedTuple):
-    """Pictures ``(F, H, W, 3)`` uint8, their times ``(F,)`` int64 us, mono sound ``(S,)`` float32, its rate in Hz."""
+    """Pictures ``(F, H, W, 3)`` uint8, their times ``(F,)`` int64 us, mono sound ``(S,)`` float32, its rate in Hz.
+
+    ``size`` is the ``(H, W)`` of the video before it was made as small as a model sees it.
+    """
 
     frames: np.ndarray
     t_us: np.ndarray
     audio: np.ndarray
     audio_rate: int
+    size: tuple[int, int]
 
 
 def example_arrays(source: Source, store: Store, index: int, data: ClipData, model: Any) -> dict[str, np.ndarray]:
@@ -61,17 +65,22 @@ def show(source: Source, store: Store, index: int) -> Shown:
             seed=scenes.seed,
             ambience_bias=scenes.ambience_bias,
         )
+        size = clip.frames.shape[1:3]
     else:
-        from neuroav.events.video import read_clip
+        from neuroav.events.video import read_clip, video_info
 
         if "file" not in extras:
             raise fail(str(store.path), "the file of each clip among its extras", "none")
-        clip = read_clip(Path(store.provenance.get("folder", ".")) / str(extras["file"]))
-    return Shown(clip.frames, clip.t_us, clip.audio, clip.audio_rate)
+        path = Path(store.provenance.get("folder", ".")) / str(extras["file"])
+        clip, size = read_clip(path), video_info(path).size
+    return Shown(clip.frames, clip.t_us, clip.audio, clip.audio_rate, size)
 
 
 def spike_raster(model: Any, data: ClipData) -> dict[str, np.ndarray]:
-    """Spikes ``(T * R, N)`` and threshold ``(T * R,)`` of every spiking layer, ``R`` presentations a step."""
+    """Spikes ``(T * R, N)`` and threshold ``(T * R,)`` of every spiking layer, ``R`` presentations a step.
+
+    Also ``raster.t_s (T * R,)``, when each presentation begins if they share their step evenly, and ``raster.repeats``.
+    """
     if not hasattr(model, "activity"):
         return {}
     batch = data.batch(np.array([0]))
@@ -83,6 +92,18 @@ def spike_raster(model: Any, data: ClipData) -> dict[str, np.ndarray]:
         repeats = len(trace.output) // len(start)
         arrays[f"raster.{name}.spikes"] = trace.output[:, 0].numpy().astype(np.uint8)
         arrays[f"raster.{name}.theta"] = trace.theta[:, 0, 0].repeat_interleave(repeats).numpy()
-        steps = np.arange(len(trace.output)) / repeats
-        arrays["raster.t_s"] = np.interp(steps, np.arange(len(start)), start).astype(np.float32)
+        arrays["raster.t_s"] = presentation_times(start, repeats)
+        arrays["raster.repeats"] = np.array(repeats)
     return arrays
+
+
+def presentation_times(start: np.ndarray, repeats: int) -> np.ndarray:
+    """Begin of each of ``repeats`` presentations of steps that begin at ``start (T,)`` seconds: ``(T * repeats,)``.
+
+    Example:
+        >>> presentation_times(np.array([0.0, 0.5, 1.0]), 2).tolist()
+        [0.0, 0.25, 0.5, 0.75, 1.0, 1.25]
+    """
+    gap = float(np.median(np.diff(start))) if len(start) > 1 else 1.0
+    ends = np.append(start, start[-1] + gap)
+    return np.interp(np.arange(len(start) * repeats) / repeats, np.arange(len(ends)), ends).astype(np.float32)

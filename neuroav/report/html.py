@@ -26,6 +26,7 @@ from neuroav.report.tables import Quantity, Table
 
 Array = NDArray[Any]
 NOT_MEASURED = '<span class="missing">not measured</span>'
+LOGGED = {"loss": ("Training loss", 1), "val_hm": ("Validation HM (percent)", 100)}  # title and scale of what runs log
 
 
 @dataclass(frozen=True)
@@ -156,11 +157,17 @@ def results_section(run: Run) -> Section:
     known_chance = None if chance is None else chance.mean
     overviews = (("hm", "Harmonic mean (HM)", None), ("zsl", "Zero-shot accuracy (ZSL)", known_chance))
     figures = []
-    for key, title, level in overviews if run.rows else ():
-        scores = {m: {t: _score(run, m, t, key) for t in tables.sets_in(run.rows)} for m in tables.models_in(run.rows)}
-        figures.append(figure_html(plots.overview(scores, title, level), f"{title}; bars are ± one s.d. over seeds."))
+    models, spread = tables.models_in(run.rows), any(q is not None and q.sd for q in _hms(run))
+    for key, title, level in overviews if len(models) > 1 else ():
+        scores = {m: {t: _score(run, m, t, key) for t in tables.sets_in(run.rows)} for m in models}
+        bars = "bars are ± one s.d. over seeds" if spread else "one seed, so no spread"
+        figures.append(figure_html(plots.overview(scores, title, level), f"{title}; {bars}."))
     parts.append(_grid(figures, "24rem"))
     return Section("results", "Results", "\n".join(parts))
+
+
+def _hms(run: Run) -> list[Quantity | None]:
+    return [_score(run, m, t, "hm") for m in tables.models_in(run.rows) for t in tables.sets_in(run.rows)]
 
 
 def _score(run: Run, model: str, test_set: str, key: str) -> Quantity | None:
@@ -177,11 +184,15 @@ def clip_section(run: Run) -> Section | None:
     data = {k: getattr(sheets, k) for k in ("columns", "height", "width", "t_s", "counts")}
     title = str(arrays["clip.title"]) if "clip.title" in arrays else "one clip"
     thinned = f" Shown is {sheets.thinned}." if sheets.thinned else ""
-    caption = f"{title}: {sum(sheets.counts):,} events beside the frames they come from.{thinned}"
+    source = tuple(int(n) for n in arrays.get("clip.size", arrays["clip.frames"].shape[1:3]))
+    small = arrays["clip.frames"].shape[1:3]
+    seen = "" if source == small else f" The model sees {small[0]}x{small[1]} of {source[0]}x{source[1]} pixels."
+    caption = f"{title}: {sum(sheets.counts):,} events beside the frames they come from.{seen}{thinned}"
     template = Template((files("neuroav.report") / "assets" / "player.html").read_text(encoding="utf-8"))
     body = template.substitute(
         width=sheets.width,
         height=sheets.height,
+        aspect=f"{source[1]} / {source[0]}",
         last=len(sheets.t_s) - 1,
         frames=sheets.frames,
         events=sheets.events,
@@ -216,9 +227,13 @@ def raster_section(run: Run) -> Section | None:
         theta = run.arrays.get(f"raster.{layer}.theta")
         plot = plots.spike_raster(run.arrays[f"raster.{layer}.spikes"], theta, run.arrays["raster.t_s"], layer)
         figures.append(figure_html(plot, f"Layer {layer}: spikes (marks) and threshold (line)."))
+    repeats = int(run.arrays.get("raster.repeats", 1))
+    times = (
+        "" if repeats == 1 else f" Every step of the clip is presented {repeats} times, so it has {repeats} columns."
+    )
     intro = (
-        "<p>Each mark is a spike of one neuron in one time step while the clip above runs through the trained model; "
-        "the line is the threshold θ that the layer's neurons had to reach, averaged over the layer.</p>"
+        f"<p>Each mark is a spike of one neuron while the clip above runs through the trained model.{times} "
+        "The line is the threshold θ that a membrane had to reach, one for all neurons of a layer.</p>"
     )
     return Section("spikes", "Spikes and thresholds", intro + _grid(figures, "20rem"))
 
@@ -229,7 +244,7 @@ def classes_section(run: Run) -> Section | None:
     if not keys or "confusion.classes" not in run.arrays or "confusion.seen" not in run.arrays:
         return None
     parts = ["<p>Decisions among all classes at the validated β. Seen classes come first, unseen ones are hatched.</p>"]
-    for i, (model, test_sets) in enumerate(_by_model(keys).items()):
+    for i, (model, test_sets) in enumerate(_by_model(keys, run.rows).items()):
         inner = "\n".join(_class_figures(run, model, test_set) for test_set in test_sets)
         parts.append(f"<details{' open' * (i == 0)}><summary>{escape(model)}</summary>\n{inner}\n</details>")
     return Section("classes", "Class by class", "\n".join(parts))
@@ -271,10 +286,13 @@ def beta_section(run: Run) -> Section | None:
     if not keys and not measured:
         return None
     figures = []
-    for model, test_sets in _by_model(keys).items():
+    for model, test_sets in _by_model(keys, run.rows).items():
         curves = {test_set: _beta_curve(run, model, test_set) for test_set in test_sets}
         figures.append(figure_html(plots.beta_curves(curves, model), f"{model}: S, U and HM against β.", wide=True))
-    intro = "<p>β is a handicap on the scores of seen classes: a larger β favours unseen classes.</p>"
+    intro = (
+        "<p>β is a handicap on the scores of seen classes: a larger β favours unseen classes. It was chosen on "
+        "validation clips and never on the test clips drawn here.</p>"
+    )
     table = table_html(tables.calibration_table(run.rows), "Validated and oracle β, HM in percent") if measured else ""
     return Section("calibration", "Calibration", f"{intro}{_grid(figures, '30rem')}\n{table}")
 
@@ -291,7 +309,7 @@ def _beta_curve(run: Run, model: str, test_set: str) -> plots.BetaCurve:
 
 def training_section(run: Run) -> Section | None:
     """Every logged quantity over the training steps, and how long training took."""
-    models = run.names("log.", ".step")
+    models = _as_listed(run.names("log.", ".step"), run.rows)
     quantities: dict[str, dict[str, tuple[Array, Array]]] = {}
     for model in models:
         step = run.arrays[f"log.{model}.step"]
@@ -300,9 +318,10 @@ def training_section(run: Run) -> Section | None:
             if value.shape != step.shape:
                 raise fail("arrays.npz", f"log.{model}.{name} as long as log.{model}.step", f"{value.shape}")
             if name != "step":
-                quantities.setdefault(name, {})[model] = (step, value)
+                title, scale = LOGGED.get(name, (name, 1))
+                quantities.setdefault(title, {})[model] = (step, scale * value)
     figures = [
-        figure_html(plots.training_curves(curves, name), f"{name} of every model against the training step.")
+        figure_html(plots.training_curves(curves, name), f"{name} of {'every' if len(curves) > 1 else 'the'} model.")
         for name, curves in quantities.items()
     ]
     times = {
@@ -312,7 +331,8 @@ def training_section(run: Run) -> Section | None:
     if not figures and not known:
         return None
     spent = f"<p>Training took, per seed: {escape(', '.join(known))}.</p>" if known else ""
-    caption = "<p>Faint lines are single steps, strong ones a running mean.</p>" if figures else ""
+    smoothed = any(len(step) >= plots.SMOOTHED_FROM for curves in quantities.values() for step, _ in curves.values())
+    caption = "<p>Faint lines are single steps, strong ones a running mean.</p>" if smoothed else ""
     return Section("training", "Training", caption + _grid(figures, "24rem") + spent)
 
 
@@ -328,7 +348,8 @@ def settings_section(run: Run) -> Section | None:
     """Settings and versions, nested names joined by dots."""
     parts = []
     for key in ("settings", "versions"):
-        entries = list(flatten(run.results.get(key) or {}))
+        values = run.results.get(key) or {}
+        entries = list(flatten(values["experiment"] if [*values] == ["experiment"] else values))
         if entries:
             body = "".join(f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in entries)
             parts.append(f"<h3>{key.capitalize()}</h3><div class=settings><table>{body}</table></div>")
@@ -336,27 +357,35 @@ def settings_section(run: Run) -> Section | None:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (dotted name, text) for every leaf of nested mappings.
+    """Yield (dotted name, text) for every leaf of nested mappings; a ``type`` stands under its owner's name.
 
     Example:
-        >>> list(flatten({"train": {"steps": 300, "lr": None}}))
-        [('train.steps', '300'), ('train.lr', 'none')]
+        >>> list(flatten({"train": {"type": "a.loop:Train", "steps": 300, "lr": None}}))
+        [('train', 'Train'), ('train.steps', '300'), ('train.lr', 'none')]
     """
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             yield from flatten(value, f"{name}.")
+        elif key == "type" and prefix:
+            yield prefix.removesuffix("."), str(value).rpartition(":")[2]
         else:
             yield name, "none" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
-def _by_model(keys: Iterable[str]) -> dict[str, list[str]]:
-    """Group ``model|test set`` names by model."""
+def _by_model(keys: Iterable[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Group ``model|test set`` names by model, in the order of the table."""
     found: dict[str, list[str]] = {}
     for key in keys:
         model, _, test_set = key.rpartition("|")
         found.setdefault(model or test_set, []).append(test_set)
-    return found
+    return {model: found[model] for model in _as_listed(found, rows)}
+
+
+def _as_listed(models: Iterable[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Sort models as the table lists them; any other comes last."""
+    listed = tables.models_in(rows)
+    return sorted(models, key=lambda model: listed.index(model) if model in listed else len(listed))
 
 
 def _grid(figures: Sequence[str], cell: str) -> str:
@@ -393,7 +422,11 @@ def table_html(table: Table, caption: str) -> str:
             for name, a, b in groups
         )
         head = f"<tr>{''.join(cells)}</tr>"
-    titles = "".join(f'<th scope="col"{_edge(i, edges)}>{escape(c.title)}</th>' for i, c in enumerate(table.columns))
+    words = {i for i, cells in enumerate(zip(*table.rows)) if all(isinstance(cell, str) for cell in cells)}
+    titles = "".join(
+        f'<th scope="col"{_class("edge" * (i in edges), "text" * (i in words))}>{escape(c.title)}</th>'
+        for i, c in enumerate(table.columns)
+    )
     body = "".join(f"<tr>{_row_html(row, edges)}</tr>\n" for row in table.rows)
     notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
     return (
@@ -403,17 +436,21 @@ def table_html(table: Table, caption: str) -> str:
     )
 
 
-def _edge(i: int, edges: set[int]) -> str:
-    return ' class="edge"' if i in edges else ""
+def _class(*names: str) -> str:
+    text = " ".join(filter(None, names))
+    return f' class="{text}"' if text else ""
 
 
 def _row_html(row: Sequence[tables.Cell], edges: set[int]) -> str:
     cells = [f'<th scope="row">{escape(tables.cell_text(row[0]))}</th>']
     for i, cell in enumerate(row[1:], start=1):
-        if isinstance(cell, str):
+        edge = "edge" * (i in edges)
+        if cell == tables.NONE:
+            cells.append(f'<td{_class(edge)}><span class="missing">{tables.NONE}</span></td>')
+        elif isinstance(cell, str):
             cells.append(f'<td class="{"warn" if i == len(row) - 1 else "text"}">{escape(cell)}</td>')
         else:
-            cells.append(f"<td{_edge(i, edges)}>{NOT_MEASURED if cell is None else _figure_text(cell)}</td>")
+            cells.append(f"<td{_class(edge)}>{NOT_MEASURED if cell is None else _figure_text(cell)}</td>")
     return "".join(cells)
 
 

@@ -43,6 +43,7 @@ DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "D", "s", "^", "v", "P", "X")
 IMAGE_RGB = (0.18, 0.55, 0.82)  # reads on white and on near-black
 SPIKE_RGB = (0.42, 0.50, 0.60)
+SMOOTHED_FROM = 50  # points of a training curve
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -158,7 +159,9 @@ def overview(scores: Mapping[str, Mapping[str, Quantity | None]], title: str, ch
             _score_points(ax, [scores[model].get(test_set) for model in models], j, test_set)
         if chance is not None:
             ax.axvline(100 * chance, color=INKS["muted"], linestyle=":", label="chance")
-        ax.set(title=title, xlabel="percent", xlim=(0, None), ylim=(len(models) - 0.5, -0.5))
+        highest = max((q.mean for row in scores.values() for q in row.values() if q is not None), default=0.0)
+        ax.set(title=title, xlabel="percent", ylim=(len(models) - 0.5, -0.5))
+        ax.set_xlim(0, None if highest > 0 else 100)
         ax.set_yticks(range(len(models)), models)
         ax.grid(axis="y", visible=False)
         figure.legend(loc="outside lower center", ncols=len(test_sets) + 1)
@@ -176,6 +179,7 @@ def _score_points(ax: Axes, figures: Sequence[Quantity | None], j: int, label: s
         color=INKS[SERIES[j % len(SERIES)]],
         markersize=6,
         label=label,
+        clip_on=False,
     )
 
 
@@ -217,17 +221,19 @@ def spike_raster(spikes: Array, theta: Array | None, t_s: Array, layer: str) -> 
         alt = f"Spikes of {num_neurons} neurons of layer {layer} over {len(t_s)} steps, rate {100 * rate:.1f} percent"
         if theta is not None:
             check_shape("spike_raster", "theta", theta, (len(t_s),))
-            _draw_threshold(ax, theta, t_s + step / 2)
+            _draw_threshold(ax, theta, np.append(t_s, end))
             alt += f"; threshold from {theta.min():.3g} to {theta.max():.3g}"
         return _plot(figure, f"raster-{layer}", f"{alt}.", TimeAxis(left, right, 0.13, 0.83, start, end))
 
 
-def _draw_threshold(ax: Axes, theta: Array, t_s: Array) -> None:
+def _draw_threshold(ax: Axes, theta: Array, edges: Array) -> None:
+    """Draw ``theta (T,)``, held between ``edges (T + 1,)``, on an axis of its own."""
     from matplotlib.patheffects import Normal, Stroke
 
     twin = ax.twinx()
-    halo = [Stroke(linewidth=4.5, foreground=INKS["paper"]), Normal()]
-    twin.plot(t_s, theta, color=INKS["vermillion"], linewidth=2, marker="o", markersize=3.5, path_effects=halo)
+    halo = [Stroke(linewidth=3.6, foreground=INKS["paper"]), Normal()]
+    held = np.append(theta, theta[-1])
+    twin.plot(edges, held, drawstyle="steps-post", color=INKS["vermillion"], linewidth=1.6, path_effects=halo)
     margin = max(0.15 * float(np.ptp(theta)), 0.02 * float(np.abs(theta).max()), 1e-3)
     twin.set_ylim(float(theta.min()) - margin, float(theta.max()) + margin)
     twin.set_ylabel("threshold θ", color=INKS["vermillion"])
@@ -341,11 +347,12 @@ def class_bars(confusion: Array, classes: Sequence[str], seen: Array, name: str)
             ends = (where[part].min() - 0.5, where[part].max() + 0.5)
             ax.plot(ends, (mean, mean), color=INKS["ink"], linestyle="--", linewidth=1.2)
         missing = np.isnan(recall)
-        ax.plot(where[missing], np.zeros(missing.sum()), "x", color=INKS["muted"], markersize=4)
+        if missing.any():
+            ax.plot(where[missing], np.full(missing.sum(), 3.0), "x", color=INKS["muted"], ms=4, label="no clip tested")
         ax.set_xticks(where, [classes[i] for i in order], rotation=90, fontsize=7 if len(order) > 30 else 8)
         ax.set(ylabel="recall (%)", ylim=(0, 100), xlim=(-0.8, len(order) - 0.2))
         ax.grid(axis="x", visible=False)
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
         alt = f"Recall of each of {len(order)} classes, {name}; mean in percent: {', '.join(means) or 'not measured'}."
         return _plot(figure, f"bars-{name}", alt)
 
@@ -437,13 +444,13 @@ def beta_curves(curves: Mapping[str, BetaCurve], model: str) -> Plot:
                     label=label,
                 )
             best = int(np.nanargmax(curve.hm))
-            ax.plot(
-                curve.beta[best], 100 * curve.hm[best], "D", color=INKS["green"], markersize=6, label="best HM (oracle)"
-            )
+            mark: dict[str, Any] = {"color": INKS["green"], "markersize": 6, "clip_on": False}
+            ax.plot(curve.beta[best], 100 * curve.hm[best], "D", label="best HM (oracle)", **mark)
             if curve.chosen is not None:
                 ax.axvline(curve.chosen, color=INKS["ink"], linestyle=":", linewidth=1.5, label="chosen β")
             ax.set(title=test_set, xlabel="calibration β")
-        panels[0].set(ylabel="percent", ylim=(0, None))
+        highest = max(float(np.nanmax([c.seen, c.unseen])) for c in curves.values())
+        panels[0].set(ylabel="percent", ylim=(0, None if highest > 0 else 100))
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=5, columnspacing=1.0, handlelength=1.6)
         best_text = ", ".join(f"{name} {100 * np.nanmax(c.hm):.1f}" for name, c in curves.items())
@@ -465,7 +472,7 @@ def training_curves(curves: Mapping[str, tuple[Array, Array]], name: str) -> Plo
         for i, (model, (step, value)) in enumerate(curves.items()):
             known = np.isfinite(value)
             step, value = step[known], value[known]
-            width = len(value) // 25
+            width = len(value) // (SMOOTHED_FROM // 2)
             colour, dash = INKS[SERIES[i % len(SERIES)]], DASHES[i % len(DASHES)]
             if width > 1:
                 ax.plot(step, value, color=colour, linewidth=0.7, alpha=0.35)
@@ -473,5 +480,7 @@ def training_curves(curves: Mapping[str, tuple[Array, Array]], name: str) -> Plo
                 step, value = step[width // 2 : width // 2 + len(smooth)], smooth
             ax.plot(step, value, dash, color=colour, linewidth=1.8, label=model)
         ax.set(title=name, xlabel="training step")
+        if not any(np.nanmax(np.abs(value), initial=0.0) > 0 for _, value in curves.values()):
+            ax.set_ylim(-0.05, 1.0)
         figure.legend(loc="outside lower center", ncols=2, handlelength=2.4)
         return _plot(figure, f"log-{name}", f"{name} against the training step for {', '.join(curves)}.")

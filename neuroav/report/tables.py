@@ -16,7 +16,8 @@ Kind = Literal["percent", "count", "plain"]
 Row = Mapping[str, Any]
 
 MISSING = "-"
-TEST_SETS = ("biased", "shuffled", "test")
+NONE = "none"  # what a model has not got, as against a figure that was not measured
+TEST_SETS = {"biased": "scenes as in training", "shuffled": "scenes drawn at random", "test": ""}
 SCORES = {"seen": "S", "unseen": "U", "hm": "HM", "zsl": "ZSL"}
 DEAD_LIMIT = 0.5
 RATE_LIMITS = (0.01, 0.5)
@@ -165,8 +166,10 @@ def _layer_rows(rows: Sequence[Row], model: str) -> list[Row]:
     return []
 
 
-def _spike_figures(rows: Sequence[Row], model: str) -> tuple[Quantity | None, Quantity | None]:
-    """Return the spike rate averaged over layers and the dead share of the worst layer."""
+def _spike_figures(rows: Sequence[Row], model: str) -> tuple[Cell, Cell]:
+    """Return the spike rate averaged over layers and the dead share of the worst layer; no layers have neither."""
+    if any(row.get("layers") == [] for row in rows if row["model"] == model):
+        return NONE, NONE
     rates: list[float] = []
     worst: list[float] = []
     for row in _layer_rows(rows, model):
@@ -180,9 +183,11 @@ def _spike_figures(rows: Sequence[Row], model: str) -> tuple[Quantity | None, Qu
 def _results_notes(rows: Sequence[Row], test_sets: Sequence[str]) -> tuple[str, ...]:
     notes = [
         f"Percent. {seeds_note(rows)}",
-        "S, U: mean class recall, seen and unseen, at the validated β; HM: their harmonic mean; "
+        "S, U: mean recall of seen and unseen classes at the β chosen on validation; HM: harmonic mean; "
         f"ZSL: unseen classes only{_chance_note(rows)}.",
     ]
+    if clips := _clips_note(rows, test_sets):
+        notes.append(clips)
     if "shuffled" in test_sets:
         notes.append("follows scene: share of shuffled clips given a class whose preferred scene is the one shown.")
     notes.append("rate: spikes per neuron and step, mean over layers; dead: silent neurons in the worst layer.")
@@ -191,14 +196,32 @@ def _results_notes(rows: Sequence[Row], test_sets: Sequence[str]) -> tuple[str, 
 
 
 def seeds_note(rows: Sequence[Row]) -> str:
-    """Return the sentence that says over how many seeds each figure is taken."""
-    counts = {m: len({r.get("seed") for r in rows if r["model"] == m}) for m in models_in(rows)}
+    """Return the sentence that says over which seeds each figure is taken.
+
+    Example:
+        >>> seeds_note([{"model": "m", "test_set": "test", "seed": seed} for seed in (0, 1)])
+        'Mean ± s.d. over n = 2 seeds (0, 1).'
+    """
+    seeds = {m: sorted({r["seed"] for r in rows if r["model"] == m and "seed" in r}) for m in models_in(rows)}
+    counts = {m: max(1, len(found)) for m, found in seeds.items()}
     sizes = sorted(set(counts.values()))
+    same = {", ".join(map(str, found)) for found in seeds.values()}
+    names = f" ({same.pop()})" if len(same) == 1 and same != {""} else ""
     if sizes == [1]:
-        return "One seed, so no spread: small differences are not findings."
+        return f"One seed{names}, so no spread: small differences are not findings."
     if len(sizes) == 1:
-        return f"Mean ± s.d. over n = {sizes[0]} seeds."
+        return f"Mean ± s.d. over n = {sizes[0]} seeds{names}."
     return "Mean ± s.d. over seeds, n: " + ", ".join(f"{m} {n}" for m, n in counts.items()) + "."
+
+
+def _clips_note(rows: Sequence[Row], test_sets: Sequence[str]) -> str:
+    """Say how many clips each test set has, and what sets it apart."""
+    parts = []
+    for name in test_sets:
+        if (clips := aggregate((r.get("num_clips") for r in rows if r["test_set"] == name), "count")) is not None:
+            what = TEST_SETS.get(name)
+            parts.append(f"{name} {clips.mean:g}" + (f" ({what})" if what else ""))
+    return f"Clips tested: {', '.join(parts)}." if parts else ""
 
 
 def _chance_note(rows: Sequence[Row]) -> str:
@@ -409,7 +432,7 @@ def summary_sentence(rows: Sequence[Row]) -> str:
 
     Example:
         >>> summary_sentence([{"model": "a", "test_set": "test", "seed": 0, "hm": 0.4}]).split(". ")[0]
-        'The highest harmonic mean on the test set is 40.0 %: a'
+        'a has a harmonic mean of 40.0 % on the test set'
     """
     test_sets = sets_in(rows)
     if not test_sets:
@@ -419,10 +442,13 @@ def summary_sentence(rows: Sequence[Row]) -> str:
     if not scored:
         return "No harmonic mean has been measured."
     ranked = sorted(scored, key=lambda pair: -pair[0].mean)
-    where = {"shuffled": "clips with shuffled scenes", "biased": "clips with the training scenes"}
+    known = {"shuffled": "clips with shuffled scenes", "biased": "clips with the training scenes"}
+    where = known.get(name, "the test set")
     best, model = ranked[0]
     zsl = quantity(rows, model, name, "zsl")
-    text = f"The highest harmonic mean on {where.get(name, 'the test set')} is {best.text()} %: {model}"
+    text = f"The highest harmonic mean on {where} is {best.text()} %: {model}"
+    if len(ranked) == 1:
+        text = f"{model} has a harmonic mean of {best.text()} % on {where}"
     if zsl is not None:
         text += f" (ZSL {zsl.text()} %)"
     if len(ranked) > 1:

@@ -44,7 +44,8 @@ def fabricate_rows(seeds: int, layers: bool = True) -> list[dict[str, Any]]:
                     "macs": 1.2e7 * (m + 1),
                     "acs": 3.4e6 if model in SPIKING else None,
                     "neuron_updates": 9e3 if model in SPIKING else None,
-                    "layers": fabricate_layers(rng) if layers and model in SPIKING else None,
+                    "layers": fabricate_layers(rng) if layers and model in SPIKING else [] if m == 1 else None,
+                    "num_clips": 48,
                     "train_s": 62.0,
                 }
                 rows.append(row)
@@ -87,6 +88,7 @@ def fabricate_clip(rng: np.random.Generator) -> dict[str, Any]:
         "clip.events.y": y,
         "clip.events.p": (change[step, y, x] > 0).astype(np.uint8),
         "clip.title": np.array("clockwise, medium <test>"),
+        "clip.size": np.array([360, 640]),
         "clip.audio": audio.astype(np.float32),
         "clip.audio_rate": 16_000,
     }
@@ -95,15 +97,15 @@ def fabricate_clip(rng: np.random.Generator) -> dict[str, Any]:
 def fabricate_arrays(num_classes: int) -> dict[str, Any]:
     rng = np.random.default_rng(1)
     arrays = fabricate_clip(rng)
-    arrays["raster.t_s"] = np.arange(12) * 0.2
+    arrays["raster.t_s"], arrays["raster.repeats"] = np.arange(48) * 0.05, np.array(4)
     for layer in (f"{stream}.{i}" for stream in ("video", "audio") for i in range(3)):
-        theta = 0.5 + 0.3 * np.cumsum(rng.random(12)) / 12
-        arrays[f"raster.{layer}.spikes"] = (rng.random((12, 128)) < rng.uniform(0.02, 0.3, 128)).astype(np.uint8)
+        theta = np.repeat(0.5 + 0.3 * np.cumsum(rng.random(12)) / 12, 4)
+        arrays[f"raster.{layer}.spikes"] = (rng.random((48, 128)) < rng.uniform(0.02, 0.3, 128)).astype(np.uint8)
         arrays[f"raster.{layer}.theta"] = theta.astype(np.float32)
     seen = rng.random(num_classes) < 0.75
     arrays["confusion.classes"], arrays["confusion.seen"] = np.array(class_names(num_classes)), seen
     beta = np.linspace(0, 3, 31)
-    for m, model in enumerate(MODELS):
+    for m, model in reversed([*enumerate(MODELS)]):  # stored in another order than the table lists them
         for test_set in ("biased", "shuffled"):
             skill = rng.uniform(0.1, 0.8, num_classes)
             rows = [skill[k] * np.eye(num_classes)[k] + (1 - skill[k]) / num_classes for k in range(num_classes)]

@@ -11,6 +11,7 @@ import pytest
 
 from neuroav.checks import InputError
 from neuroav.report import html
+from neuroav.report.tables import models_in
 
 VOID = {"meta", "link", "input", "img", "br", "hr"}
 ALL_SECTIONS = ["results", "clip", "sound", "spikes", "classes", "calibration", "training", "layers", "settings"]
@@ -188,6 +189,38 @@ def test_module_rebuilds_a_page_and_reports_errors(make_run, tmp_path):
 
 def test_settings_are_flattened(page):
     assert {"data.scene_bias", "0.5", "train.steps", "300"} <= set(page.texts)
+
+
+def test_models_come_in_the_order_of_the_table(text, report):
+    models = models_in(html.read_run(report.parent).rows)
+    folded = [name for name in re.findall(r"<summary>([^<]+)</summary>", text) if "Confusion" not in name]
+    assert folded == models
+    assert re.findall(r">([^<]+): S, U and HM against β", text) == models
+
+
+def test_page_says_what_it_shows(page):
+    text = " ".join(page.texts)
+    for said in (
+        "over n = 3 seeds (0, 1, 2)",
+        "at the β chosen on validation",
+        "biased 48 (scenes as in training), shuffled 48 (scenes drawn at random)",
+        "estimate, counted from the model and its spikes",
+        "presented 4 times",
+        "The model sees 64x64 of 360x640 pixels.",
+    ):
+        assert said in text
+
+
+def test_player_has_the_shape_of_the_video(page):
+    shapes = [attrs["style"] for tag, attrs in page.tags if tag == "canvas"]
+    assert shapes == ["aspect-ratio: 640 / 360"] * 2
+
+
+def test_rasters_have_a_column_for_every_presentation(report):
+    run = html.read_run(report.parent)
+    assert run.arrays["raster.video.0.spikes"].shape[0] == 48
+    seconds = [float(plot.split()[-1]) for plot in re.findall(r'data-time="([^"]+)"', html.raster_section(run).body)]
+    assert seconds == [pytest.approx(2.4)] * 6
 
 
 def test_player_data_match_the_clip(text):

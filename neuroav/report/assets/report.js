@@ -21,6 +21,7 @@
     const [left, right, top, bottom, start, stop] = plot.dataset.time.split(" ").map(Number);
     const line = plot.appendChild(document.createElement("div"));
     line.className = "cursor";
+    line.hidden = true;
     line.style.top = `${100 * top}%`;
     line.style.height = `${100 * (bottom - top)}%`;
     return (t) => {
