@@ -1,4 +1,4 @@
-"""A film to look at: the grey clip beside its events, orange brighter and blue darker."""
+"""A film to look at: the grey clip beside its events, blue brighter and orange darker, as on the page of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from neuroav.events.types import Events
 
-BRIGHTER, DARKER, BACKGROUND = (230, 159, 0), (86, 180, 233), (24, 24, 24)  # told apart by colour-blind readers too
+BRIGHTER, DARKER, BACKGROUND = (86, 180, 233), (230, 159, 0), (24, 24, 24)  # told apart by colour-blind readers too
 CLOCK_HZ = 90_000
 SMALLEST_HEIGHT = 240  # smaller clips are enlarged by a whole factor
 
