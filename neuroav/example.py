@@ -34,13 +34,13 @@ class Shown(NamedTuple):
 def example_arrays(source: Source, store: Store, index: int, data: ClipData, model: Any) -> dict[str, np.ndarray]:
     """Arrays for ``arrays.npz``: the clip at ``index`` of ``store``; ``data`` holds that clip alone, standardised.
 
-    A clip whose file has gone since it was described is left out; spikes are shown all the same.
+    A clip whose file has gone since it was described leaves the reason as ``clip.absent``; its spikes are shown.
     """
     arrays = spike_raster(model, data)
     try:
         clip = show(source, store, index)
-    except InputError:
-        return arrays
+    except InputError as error:
+        return arrays | {"clip.absent": np.array(str(error))}
     from neuroav.data.classic import luma
     from neuroav.events.generate import frames_to_events
 

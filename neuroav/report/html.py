@@ -178,6 +178,8 @@ def clip_section(run: Run) -> Section | None:
     """The moving picture beside its events."""
     arrays = run.arrays
     needed = ("clip.frames", "clip.t_us", *(f"clip.events.{name}" for name in ("t_us", "x", "y", "p")))
+    if "clip.absent" in arrays:
+        return Section("clip", "A clip and its events", _callout(f"No clip is shown: {arrays['clip.absent']}"))
     if any(name not in arrays for name in needed):
         return None
     sheets = clip.pack_clip(*(arrays[name] for name in needed))
