@@ -220,7 +220,7 @@ def _clips_note(rows: Sequence[Row], test_sets: Sequence[str]) -> str:
     for name in test_sets:
         if (clips := aggregate((r.get("num_clips") for r in rows if r["test_set"] == name), "count")) is not None:
             what = TEST_SETS.get(name)
-            parts.append(f"{name} {clips.mean:g}" + (f" ({what})" if what else ""))
+            parts.append(f"{clips.mean:g}" if name == "test" else f"{name} {clips.mean:g}" + f" ({what})" * bool(what))
     return f"Clips tested: {', '.join(parts)}." if parts else ""
 
 

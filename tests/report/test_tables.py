@@ -74,6 +74,10 @@ def test_text_names_sick_layers_and_estimates(rows):
     assert "estimate" in text
 
 
+def test_number_of_clips_is_said():
+    assert "Clips tested: 11." in tables.results_table([score(num_clips=11)]).notes
+
+
 @pytest.mark.parametrize(
     ("rate", "dead", "warning"),
     [(0.1, 0.5, ""), (0.1, 0.51, "mostly dead"), (0.009, 0.0, "hardly spikes"), (0.51, 0.0, "spikes nearly always")],
