@@ -82,6 +82,8 @@ def main() -> None:
             axis.plot(curves.mean(1), color=colour, linewidth=2, label=f"{name} clips: mean")
         axis.set(title=title, xlabel="step (0.2 s)", ylabel="threshold")
         axis.set_yscale(scale, **({"linthresh": 1.0} if scale == "symlog" else {}))
+        if scale == "symlog":
+            axis.set_yticks([-1e12, -1e6, 0, 1e6, 1e12])
         if scale == "linear":
             axis.set_ylim(0.2, 1.05)
     figure.axes[0].legend(frameon=False)
