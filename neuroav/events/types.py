@@ -1,4 +1,4 @@
-"""What event code hands around: a list of events, and the pixel state that lets a clip be converted in pieces."""
+"""What event code hands around: events, the bins they are gathered in, and the pixel state that carries a clip over."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+
+from neuroav.checks import check_choice, check_dtype, check_shape, fail
 
 
 @dataclass(frozen=True)
@@ -59,3 +61,65 @@ class EventState:
     reference: Tensor
     last: Tensor
     t_us: int
+
+
+KINDS = ("counts", "voxels", "latest")  # in the order of their codes in csrc/common/bins.h
+
+
+@dataclass(frozen=True)
+class Bins:
+    """How events become integers ``(T, P, h, w)``: exactly, so that the order of summing never matters.
+
+    The pixel ``(y, x)`` of a sensor ``(H, W)`` belongs to the cell ``(y * h // H, x * w // W)``; polarity is OFF, ON.
+
+    ==========  ==========================  ==========================================================================
+    kind        edges_us                    value at ``[k, p, row, column]``
+    ==========  ==========================  ==========================================================================
+    "counts"    T + 1, never decreasing     number of events with ``edges[k] < t <= edges[k + 1]``; int32
+    "voxels"    T >= 2 increasing nodes     sum of the weights at node ``k`` in units of 2^-16; int64. An event between
+                                            two nodes gives ``((t - left) << 16) // (right - left)`` to the right one
+                                            and the rest of 65536 to the left one; outside the nodes it gives nothing
+    "latest"    T + 1, never decreasing     largest ``t`` of the bin, ``-2^63`` without an event; int64 microseconds
+    ==========  ==========================  ==========================================================================
+
+    Attributes:
+        kind: ``"counts"``, ``"voxels"`` or ``"latest"``.
+        edges_us: Bin edges or node times, int64 microseconds, ``(T + 1,)`` or ``(T,)``; nodes less than 2^46 apart.
+        grid: Rows and columns ``(h, w)``; ``None`` is the sensor's own size.
+
+    Raises:
+        InputError: If the kind is unknown, the edges don't fit it or the grid has no cell.
+        TypeError: If ``edges_us`` is not int64.
+
+    Example:
+        >>> Bins("counts", torch.tensor([0, 100, 200]), grid=(4, 4)).shape((240, 320))
+        (2, 2, 4, 4)
+    """
+
+    kind: str
+    edges_us: Tensor
+    grid: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("Bins", "kind", self.kind, KINDS)
+        object.__setattr__(self, "edges_us", torch.as_tensor(self.edges_us))
+        check_dtype("Bins", "edges_us", self.edges_us, torch.int64)
+        check_shape("Bins", "edges_us", self.edges_us, ("T",))
+        left, right, is_voxels = self.edges_us[:-1], self.edges_us[1:], self.kind == "voxels"
+        if len(left) == 0 or bool((left >= right if is_voxels else left > right).any()):
+            rule = "that increase" if is_voxels else "that never decrease"
+            raise fail("Bins", f"at least two edges_us {rule}", str(self.edges_us.tolist()[:8]))
+        if is_voxels and bool(((right - left) >> 46 != 0).any()):
+            raise fail("Bins", "nodes less than 2^46 us (2 years) apart", str(self.edges_us.tolist()[:8]))
+        if self.grid is not None and not all(1 <= side < 1 << 15 for side in self.grid):
+            raise fail("Bins", "grid with both sides at least 1 and at most 32767", str(self.grid))
+
+    @property
+    def code(self) -> int:
+        """The number by which kernels know the kind."""
+        return KINDS.index(self.kind)
+
+    def shape(self, sensor_size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Return ``(T, P, h, w)`` of the values on a sensor of ``(H, W)``."""
+        steps = len(self.edges_us) - (self.kind != "voxels")
+        return (steps, 2, *(self.grid or sensor_size))
