@@ -5,6 +5,6 @@ from __future__ import annotations
 
 def describe() -> str:
     """Say, line by line, which implementation each device uses here."""
-    from neuroav.kernels import cpu
+    from neuroav.kernels import cpu, cuda
 
-    return f"cpu kernels: {cpu.describe()}"
+    return f"cpu kernels: {cpu.describe()}\ncuda kernels: {cuda.describe()}"

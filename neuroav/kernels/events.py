@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from neuroav.kernels import cpu, reference
+from neuroav.kernels import cpu, cuda, reference
 
 MAX_SIDE = 1 << 15  # rows and columns are int16
 MAX_INTERVAL_US = (1 << 32) - 1  # a time within an interval is 32 bits; see csrc/common/contrast.h
@@ -63,3 +63,4 @@ def _contrast_events_cpu(frames, edges_us, table, on, off, reference_level, last
 torch.library.impl("neuroav::contrast_events", "default", reference.contrast_events)
 if cpu.available():
     torch.library.impl("neuroav::contrast_events", "cpu", _contrast_events_cpu)
+cuda.register("neuroav::contrast_events", cuda.contrast_events, reference.contrast_events)

@@ -1,0 +1,211 @@
+"""Binds ``csrc/cuda`` through CuPy, which compiles it at first use, on torch's current stream and device.
+
+Shapes: every op has a leading axis ``B`` of clips of equal size. Layout: contiguous (other layouts are copied).
+Determinism: exact. Parity tolerance: none; the arrays equal those of the CPU. Memory: 21 bytes per event.
+Nothing here is imported or compiled before a CUDA tensor arrives. Fused bins neither wait for the GPU nor read from it,
+so they can be captured in a CUDA graph once they ran; a list of events needs its length, and waits once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuroav.checks import KernelUnavailableError, fail
+
+TILE, TILES_PER_BLOCK = 512, 8  # as in csrc/cuda/detect.cuh
+_CELLS = 4096
+_MAX_DIGIT_BITS = 9  # as in csrc/cuda/sort.cu
+_MAX_FRAME_EVENTS = (1 << 31) - 1
+_REMEDY = "Install CuPy for your CUDA version (pip install 'neuroav[cuda]'), or set NEUROAV_KERNELS=reference."
+
+
+def describe() -> str:
+    """Say which implementation CUDA tensors get, and why."""
+    if not torch.cuda.is_available():
+        return "not in use (PyTorch sees no CUDA device)"
+    if _chosen_reference():
+        return "PyTorch reference (NEUROAV_KERNELS=reference)"
+    try:
+        return f"CuPy {importlib.import_module('cupy').__version__}, compiled at first use"
+    except ImportError as error:
+        return f"PyTorch reference ({error}). {_REMEDY}"
+
+
+def register(op: str, kernel: Callable, reference: Callable) -> None:
+    """Let ``op`` run ``kernel`` on CUDA tensors, or ``reference`` where CuPy is missing (said once) or unwanted."""
+
+    def implementation(*args):
+        return (kernel if available() else reference)(*args)
+
+    torch.library.impl(op, "cuda", implementation)
+
+
+@cache
+def available() -> bool:
+    """True when CuPy can be imported; warns with the remedy, once, when not."""
+    if _chosen_reference():
+        return False
+    try:
+        importlib.import_module("cupy")
+    except ImportError as error:
+        warnings.warn(f"CUDA kernels: {error}; the slower PyTorch reference is used. {_REMEDY}", stacklevel=3)
+        return False
+    return True
+
+
+def _chosen_reference() -> bool:
+    return os.environ.get("NEUROAV_KERNELS", "") == "reference"
+
+
+# -------------------------------------------------------------------------------------------------------------- launch
+
+
+def _sources() -> Path:
+    """Return the folder with ``common`` and ``cuda``: inside an installed package, or the repository's."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "_csrc", package.parent / "csrc"):
+        if (folder / "cuda").is_dir():
+            return folder
+    raise fail(
+        "CUDA kernels", f"the CUDA sources in {package / '_csrc'}", "no such folder", _REMEDY, KernelUnavailableError
+    )
+
+
+@cache
+def _module(name: str) -> Any:
+    import cupy
+
+    folder = _sources()
+    headers = sorted([*folder.glob("common/*.h"), *folder.glob("cuda/*.cuh")])
+    digest = hashlib.sha256(b"".join(header.read_bytes() for header in headers)).hexdigest()[:16]
+    options = (
+        "-std=c++17",
+        f"-I{folder / 'common'}",
+        f"-I{folder / 'cuda'}",
+        f"-DNEUROAV_HEADERS=0x{digest}",  # CuPy's cache on disk knows the options and this file, not what it includes
+    )
+    return cupy.RawModule(code=(folder / "cuda" / f"{name}.cu").read_text(encoding="utf-8"), options=options)
+
+
+class _Stream:
+    """Torch's current stream, in the protocol by which CuPy adopts it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.address = torch.cuda.current_stream(device).cuda_stream
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.address
+
+
+def launch(source: str, kernel: str, blocks: int, threads: int, *args: Tensor | int | None) -> None:
+    """Run a kernel of ``csrc/cuda/<source>.cu`` on tensors of one device; every integer is 64 bits wide."""
+    import cupy
+    import numpy as np
+
+    tensors = [arg for arg in args if isinstance(arg, Tensor)]
+    device = tensors[0].device
+    assert all(tensor.device == device and tensor.is_contiguous() for tensor in tensors)
+    values = tuple(np.int64(_address(arg) if not isinstance(arg, int) else arg) for arg in args)
+    with cupy.cuda.Device(device.index), cupy.cuda.Stream.from_external(_Stream(device)):
+        _module(source).get_function(kernel)((blocks,), (threads,), values)
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+# -------------------------------------------------------------------------------------------------------------- events
+
+
+class _Clips:
+    """A batch of clips as the kernels want it, and the arguments that all of them share."""
+
+    def __init__(self, frames, edges_us, table, on, off, level, last) -> None:
+        device = frames.device
+        self.frames = frames.contiguous()
+        self.edges_us, self.table, self.level, self.last = (
+            tensor.to(device).contiguous() for tensor in (edges_us, table, level, last)
+        )
+        self.count, self.num_frames, height, self.width = frames.shape
+        self.num_pixels = height * self.width
+        self.tiles = -(-self.num_pixels // TILE)
+        self.blocks = -(-self.count * self.tiles // TILES_PER_BLOCK)
+        self.index = torch.empty(_CELLS, dtype=torch.uint8, device=device)
+        self.thresholds = (on, off)
+        launch("events", "index_greys", 1, 256, self.table, self.index)
+
+    @property
+    def state(self) -> tuple:
+        return self.table, self.index, self.level, self.last, self.count, self.num_frames, self.num_pixels
+
+
+def contrast_events(
+    frames: Tensor, edges_us: Tensor, table: Tensor, on: int, off: int, level: Tensor, last: Tensor
+) -> tuple[Tensor, ...]:
+    """Do what ``neuroav.kernels.reference.contrast_events`` does."""
+    t_us, x, y, p, _, level, last = contrast_events_clips(
+        frames[None], edges_us[None], table, on, off, level[None], last[None]
+    )
+    return t_us, x, y, p, level[0], last[0]
+
+
+def contrast_events_clips(
+    frames: Tensor, edges_us: Tensor, table: Tensor, on: int, off: int, level: Tensor, last: Tensor
+) -> tuple[Tensor, ...]:
+    """Do what ``neuroav.kernels.clips.contrast_events_clips`` says: count, sum, write in raster order, sort by time."""
+    clips = _Clips(frames, edges_us, table, on, off, level, last)
+    counts = torch.empty(clips.count, clips.num_frames, clips.tiles, dtype=torch.int32, device=frames.device)
+    level, last = torch.empty_like(clips.level), torch.empty_like(clips.last)
+    if clips.blocks:
+        launch(
+            "events", "count_events", clips.blocks, 32 * TILES_PER_BLOCK, clips.frames, *clips.state, *clips.thresholds,
+            counts, level, last,
+        )  # fmt: skip
+    ends = counts.flatten().cumsum(0, dtype=torch.int64)
+    return *_sorted_columns(clips, ends), level, last
+
+
+def _sorted_columns(clips: _Clips, ends: Tensor) -> tuple[Tensor, ...]:
+    per_clip, longest_us = _sizes(clips, ends)
+    total, device = int(per_clip.sum()), ends.device
+    records, spare = (torch.empty(total, dtype=torch.int64, device=device) for _ in range(2))
+    x, y = (torch.empty(total, dtype=torch.int16, device=device) for _ in range(2))
+    p = torch.empty(total, dtype=torch.uint8, device=device)
+    passes = max(1, -(-longest_us.bit_length() // _MAX_DIGIT_BITS))
+    bits = -(-longest_us.bit_length() // passes)
+    t_us = spare if passes % 2 else records  # where the last pass of the sort does not read
+    if total:
+        launch(
+            "events", "write_events", clips.blocks, 32 * TILES_PER_BLOCK, clips.frames, clips.edges_us, *clips.state,
+            clips.width, *clips.thresholds, ends, records,
+        )  # fmt: skip
+        launch(
+            "sort", "sort_events", clips.count * clips.num_frames, 512, records, spare, ends, clips.edges_us,
+            clips.num_frames, clips.tiles, passes, bits, t_us, x, y, p,
+        )  # fmt: skip
+    return t_us, x, y, p, per_clip
+
+
+def _sizes(clips: _Clips, ends: Tensor) -> tuple[Tensor, int]:
+    """Return the number of events of each clip, on the CPU, and the longest interval; the one wait for the GPU."""
+    if ends.numel() == 0:
+        return torch.zeros(clips.count, dtype=torch.int64), 0
+    frame_ends = ends[clips.tiles - 1 :: clips.tiles]
+    sizes = frame_ends.diff(prepend=frame_ends.new_zeros(1))
+    limits = torch.stack([sizes.max(), clips.edges_us.diff().max()])
+    *clip_ends, largest, longest_us = torch.cat([frame_ends[clips.num_frames - 1 :: clips.num_frames], limits]).tolist()
+    if largest > _MAX_FRAME_EVENTS:
+        raise fail(
+            "frames_to_events", "at most 2^31 - 1 events between two frames", f"{largest}", "Raise the thresholds."
+        )
+    return torch.tensor([0, *clip_ends]).diff(), longest_us

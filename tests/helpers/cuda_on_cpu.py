@@ -1,0 +1,68 @@
+"""Runs ``neuroav.kernels.cuda`` on CPU tensors: its kernels are compiled by a C++ compiler with ``cuda_on_cpu.h``."""
+
+import ctypes
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\(\w+\)\s+)?(\w+)\(')
+
+
+class CudaOnCpu:
+    """A stand-in for ``neuroav.kernels.cuda.launch``; ``order`` says in which order threads and blocks run."""
+
+    def __init__(self, sources, folder, compiler="g++"):
+        self.order = 0
+        self.launched = []
+        self._libraries = {source: _compile(source, Path(folder), compiler) for source in sources}
+
+    def launch(self, source, kernel, blocks, threads, *args):
+        self.launched.append(kernel)
+        values = [(ctypes.c_int64 * 1)(_value(arg)) for arg in args]
+        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+        run = self._libraries[source].cuda_on_cpu_run
+        run.restype = ctypes.c_char_p
+        run.argtypes = [
+            ctypes.c_char_p,
+            ctypes.c_int64,
+            ctypes.c_int64,
+            ctypes.c_void_p,
+            ctypes.c_int64,
+            ctypes.c_int64,
+        ]
+        error = run(kernel.encode(), blocks, threads, pointers, len(values), self.order)
+        if error:
+            raise RuntimeError(f"{kernel}: {error.decode()}")
+
+
+def _value(arg):
+    if arg is None:
+        return 0
+    if isinstance(arg, int):
+        return arg
+    assert arg.is_contiguous()
+    return arg.data_ptr()
+
+
+def _compile(source, folder, compiler):
+    """Compile one ``.cu`` file, or anything else that holds kernels, into a library that runs them by name."""
+    path = ROOT / "csrc" / "cuda" / f"{source}.cu" if isinstance(source, str) else source
+    kernels = KERNEL.findall(path.read_text(encoding="utf-8"))
+    assert kernels, f"no kernel in {path}"
+    wrapper = folder / f"{path.stem}.cpp"
+    wrapper.write_text(
+        f'#include "{Path(__file__).with_suffix(".h")}"\n#include "{path}"\n'
+        + "CUDA_ON_CPU_RUN("
+        + " ".join(f"CUDA_ON_CPU_KERNEL({kernel})" for kernel in kernels)
+        + ")\n",
+        encoding="utf-8",
+    )
+    library = folder / f"{path.stem}.so"
+    command = [
+        compiler, "-std=c++17", "-O1", "-fPIC", "-shared", "-Wno-attributes", "-fsanitize=undefined",
+        "-fno-sanitize-recover=undefined", "-I", ROOT / "csrc" / "common", "-I", ROOT / "csrc" / "cuda", wrapper,
+        "-o", library,
+    ]  # fmt: skip
+    subprocess.run(command, check=True)
+    return ctypes.CDLL(str(library))
