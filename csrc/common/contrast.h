@@ -46,8 +46,9 @@ NEUROAV_HD uint32_t crossing_offset_us(int32_t level, int32_t l0, int32_t l1, ui
   return static_cast<uint32_t>((static_cast<uint64_t>(way) * dt_us + span - 1) / span);
 }
 
-// One event of one interval in 64 bits: time offset (32), row (15), column (15 + 1), polarity (1).
+// One event of one interval in 64 bits: time offset (32), noise (1), row (15), column (15), polarity (1).
 // Records that were written in raster order and are sorted stably by their upper half are in the documented order.
+constexpr uint32_t kNoise = 0x80000000u;  // to be added to a place: not caused by the scene (never set here)
 NEUROAV_HD uint64_t pack_event(uint32_t offset_us, uint32_t place, bool on) {
   return (static_cast<uint64_t>(offset_us) << 32) | place | static_cast<uint32_t>(on);
 }
@@ -56,5 +57,6 @@ NEUROAV_HD uint32_t event_offset_us(uint64_t record) { return static_cast<uint32
 NEUROAV_HD int32_t event_y(uint64_t record) { return static_cast<int32_t>((record >> 16) & 0x7fff); }
 NEUROAV_HD int32_t event_x(uint64_t record) { return static_cast<int32_t>((record >> 1) & 0x7fff); }
 NEUROAV_HD uint8_t event_p(uint64_t record) { return static_cast<uint8_t>(record & 1); }
+NEUROAV_HD uint8_t event_is_noise(uint64_t record) { return static_cast<uint8_t>((record >> 31) & 1); }
 
 }  // namespace neuroav

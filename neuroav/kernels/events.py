@@ -1,8 +1,10 @@
-"""The op ``neuroav::contrast_events``: grey frames and pixel state in, sorted events and new state out.
+"""The ops of the ideal camera: grey frames and pixel state in; sorted events, or bins, and new state out.
 
-Shapes: frames ``(F, H, W)`` uint8; edges ``(F + 1,)`` int64; table ``(256,)`` int32; state two ``(H, W)`` int32.
+``neuroav::contrast_events`` makes the list, ``neuroav::contrast_bins`` fills bins without ever making it.
+Shapes: frames ``(F, H, W)`` uint8; edges ``(F + 1,)`` int64; table ``(256,)`` int32; state two ``(H, W)`` int32;
+bin edges ``(T + 1,)`` or ``(T,)`` int64; bins ``(T, P, rows, columns)``, int32 for counts, else int64.
 Layout: contiguous row-major (other layouts are copied). Determinism: exact, for any thread count and device.
-Parity tolerance: none; every implementation gives identical arrays. Memory: the events, about three times over.
+Parity tolerance: none; every implementation gives identical arrays. Memory: the events or bins, and a little.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from neuroav.kernels import cpu, cuda, reference
+from neuroav.kernels import cpu, cuda, reference, reference_bins
 
 MAX_SIDE = 1 << 15  # rows and columns are int16
 MAX_INTERVAL_US = (1 << 32) - 1  # a time within an interval is 32 bits; see csrc/common/contrast.h
@@ -21,6 +23,12 @@ torch.library.define(
     "neuroav::contrast_events",
     "(Tensor frames, Tensor edges_us, Tensor table, int on, int off, Tensor reference_level, Tensor last)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+
+torch.library.define(
+    "neuroav::contrast_bins",
+    "(Tensor frames, Tensor edges_us, Tensor table, int on, int off, Tensor reference_level, Tensor last, int kind,"
+    " Tensor bin_edges_us, int rows, int columns) -> (Tensor, Tensor, Tensor)",
 )
 
 
@@ -35,6 +43,19 @@ def contrast_events(
     return torch.ops.neuroav.contrast_events(frames, edges_us, table, on, off, reference_level, last)
 
 
+def contrast_bins(
+    frames: Tensor, edges_us: Tensor, table: Tensor, on: int, off: int, reference_level: Tensor, last: Tensor,
+    kind: int, bin_edges_us: Tensor, rows: int, columns: int,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return the bins ``(T, P, rows, columns)`` of the same events, and the new ``reference_level, last``.
+
+    Arguments as for :func:`contrast_events`; the last four as in ``neuroav.events.types.Bins``.
+    """
+    return torch.ops.neuroav.contrast_bins(
+        frames, edges_us, table, on, off, reference_level, last, kind, bin_edges_us, rows, columns
+    )
+
+
 @torch.library.register_fake("neuroav::contrast_events")
 def _(frames, edges_us, table, on, off, reference_level, last):
     count = torch.library.get_ctx().new_dynamic_size()
@@ -44,23 +65,55 @@ def _(frames, edges_us, table, on, off, reference_level, last):
     return t_us, x, y, p, torch.empty_like(reference_level), torch.empty_like(last)
 
 
+@torch.library.register_fake("neuroav::contrast_bins")
+def _(frames, edges_us, table, on, off, reference_level, last, kind, bin_edges_us, rows, columns):
+    values = _no_values(frames, kind, bin_edges_us, rows, columns)
+    return values, torch.empty_like(reference_level), torch.empty_like(last)
+
+
+def _no_values(frames, kind, bin_edges_us, rows, columns):
+    steps = bin_edges_us.shape[0] - (kind != reference_bins.VOXELS)
+    dtype = torch.int32 if kind == reference_bins.COUNTS else torch.int64
+    return frames.new_empty((steps, 2, rows, columns), dtype=dtype)
+
+
 def _contrast_events_cpu(frames, edges_us, table, on, off, reference_level, last):
-    frames, edges_us, table = frames.contiguous(), edges_us.contiguous(), table.contiguous()
-    last = last.contiguous()
-    reference_level = reference_level.clone(memory_format=torch.contiguous_format)
-    detected = cpu.module.detect_events(
-        frames.data_ptr(), *frames.shape, edges_us.data_ptr(), table.data_ptr(), on, off,
-        reference_level.data_ptr(), last.data_ptr(), torch.get_num_threads(),
+    clip, keep = _clip(frames, edges_us, table, on, off, reference_level, last)
+    columns = cpu.module.contrast_events(clip, torch.get_num_threads())
+    return *(torch.from_numpy(column) for column in columns), *_new_state(keep)
+
+
+def _contrast_bins_cpu(frames, edges_us, table, on, off, reference_level, last, kind, bin_edges_us, rows, columns):
+    clip, keep = _clip(frames, edges_us, table, on, off, reference_level, last)
+    bin_edges_us = bin_edges_us.contiguous()
+    values = _no_values(frames, kind, bin_edges_us, rows, columns)
+    values.fill_(torch.iinfo(torch.int64).min if kind == reference_bins.LATEST else 0)
+    cpu.module.contrast_bins(
+        clip, kind, bin_edges_us.data_ptr(), len(bin_edges_us), rows, columns, values.data_ptr(),
+        torch.get_num_threads(),
     )  # fmt: skip
-    t_us = torch.empty(detected.count, dtype=torch.int64)
-    x, y = (torch.empty(detected.count, dtype=torch.int16) for _ in range(2))
-    p = torch.empty(detected.count, dtype=torch.uint8)
-    detected.write(t_us.data_ptr(), x.data_ptr(), y.data_ptr(), p.data_ptr())
-    last = table[frames[-1].long()] if len(frames) else last.clone()
-    return t_us, x, y, p, reference_level, last
+    return values, *_new_state(keep)
+
+
+def _clip(frames, edges_us, table, on, off, reference_level, last):
+    """Return the extension's view of a clip, and the tensors whose memory it uses."""
+    level = reference_level.clone(memory_format=torch.contiguous_format)
+    frames, edges_us, table, last = (a.contiguous() for a in (frames, edges_us, table, last))
+    clip = cpu.module.Clip(
+        frames.data_ptr(), *frames.shape, edges_us.data_ptr(), table.data_ptr(), on, off, level.data_ptr(),
+        last.data_ptr(),
+    )  # fmt: skip
+    return clip, (frames, edges_us, table, level, last)
+
+
+def _new_state(kept):
+    frames, _, table, level, last = kept
+    return level, table[frames[-1].long()] if len(frames) else last.clone()
 
 
 torch.library.impl("neuroav::contrast_events", "default", reference.contrast_events)
+torch.library.impl("neuroav::contrast_bins", "default", reference.contrast_bins)
 if cpu.available():
     torch.library.impl("neuroav::contrast_events", "cpu", _contrast_events_cpu)
+    torch.library.impl("neuroav::contrast_bins", "cpu", _contrast_bins_cpu)
 cuda.register("neuroav::contrast_events", cuda.contrast_events, reference.contrast_events)

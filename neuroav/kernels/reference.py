@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from neuroav.kernels import reference_bins
+
 # ------------------------------------------------------------------------------------------------------------- events
 
 
@@ -18,7 +20,7 @@ def contrast_events(
     Args:
         frames: ``(F, H, W)`` uint8.
         edges_us: ``(F + 1,)`` int64 times; frame ``k`` closes the interval from edge ``k`` to edge ``k + 1``.
-        table: ``(256,)`` int32 log intensity of each grey level.
+        table: ``(256,)`` int32 brightness of each grey level, never decreasing.
         on: ON threshold in units of ``table``.
         off: OFF threshold in units of ``table``.
         level: ``(H, W)`` int32 reference level of each pixel.
@@ -36,6 +38,17 @@ def contrast_events(
         last = brightness
     t_us, x, y, p = torch.cat(parts, dim=1)
     return t_us.clone(), x.to(torch.int16), y.to(torch.int16), p.to(torch.uint8), level, last
+
+
+def contrast_bins(
+    frames: Tensor, edges_us: Tensor, table: Tensor, on: int, off: int, level: Tensor, last: Tensor, kind: int,
+    bin_edges_us: Tensor, rows: int, columns: int,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gather the events of :func:`contrast_events` in bins; returns bins, new ``level``, new ``last``."""
+    t_us, x, y, p, level, last = contrast_events(frames, edges_us, table, on, off, level, last)
+    height, width = frames.shape[1:]
+    bins = reference_bins.bin_events(t_us, x, y, p, height, width, kind, bin_edges_us, rows, columns)
+    return bins, level, last
 
 
 def _crossings(brightness: Tensor, level: Tensor, on: int, off: int) -> Tensor:
