@@ -14,6 +14,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+HEADERS = {".h", ".cuh", ".cu"}  # what a source distribution carries beside the C++ sources
 
 
 class BuildExtension(build_ext):
@@ -55,7 +56,7 @@ def extensions():
         Extension(
             "neuroav._cpu",
             sources=sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc" / "cpu").glob("*.cpp")),
-            depends=sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc").glob("**/*.h")),
+            depends=sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc").glob("**/*") if p.suffix in HEADERS),
             include_dirs=["csrc/common", pybind11.get_include()],
             language="c++",
             optional=True,

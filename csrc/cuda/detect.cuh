@@ -27,13 +27,29 @@ struct Clips {
   int32_t c_on, c_off;
 };
 
+// Division by a number that is the same for all threads, exact for 0 <= n < 2^31 and 1 <= d < 2^31.
+// With 2^(b-1) < d <= 2^b and m = floor(2^(31+b) / d) + 1, m d exceeds 2^(31+b) by at most 2^b, so n m / 2^(31+b)
+// exceeds n / d by less than 1 / d, which never reaches the next whole number; and n m < 2^63.
+struct Divisor {
+  uint64_t factor;
+  int32_t bits;
+
+  __device__ void set(uint32_t d) {
+    bits = 31;
+    while ((uint64_t{1} << (bits - 31)) < d) ++bits;
+    factor = (uint64_t{1} << bits) / d + 1;
+  }
+  __device__ uint32_t divide(uint32_t n) const { return static_cast<uint32_t>(n * factor >> bits); }
+};
+
 __device__ inline int64_t tiles_of(int64_t num_pixels) { return (num_pixels + kTile - 1) / kTile; }
 
-// The table of brightness in shared memory, and its inverse.
+// The table of brightness in shared memory, its inverse, and the thresholds.
 struct Brightness {
   int32_t table[257];  // one more, which no value reaches
   uint8_t index[kCells];
   int32_t shift;
+  Divisor on, off;
 
   // Cells of 2^shift units cover the table; cell c holds the first grey level (at most 255) that reaches its start.
   __device__ static int32_t shift_of(const int32_t* table) {
@@ -45,8 +61,18 @@ struct Brightness {
   __device__ void load(const Clips& clips) {  // by all threads of a block, which must wait afterwards
     for (int i = threadIdx.x; i < 256; i += blockDim.x) table[i] = clips.table[i];
     for (int i = threadIdx.x; i < kCells; i += blockDim.x) index[i] = clips.grey_index[i];
-    if (threadIdx.x == 0) table[256] = 0x7fffffff;
-    if (threadIdx.x == 0) shift = shift_of(clips.table);
+    if (threadIdx.x == 0) {
+      table[256] = 0x7fffffff;
+      shift = shift_of(clips.table);
+      on.set(clips.c_on);
+      off.set(clips.c_off);
+    }
+  }
+
+  // signed_crossings of common/contrast.h
+  __device__ int32_t crossings(int32_t brightness, int32_t reference) const {
+    const int32_t change = brightness - reference;
+    return change >= 0 ? static_cast<int32_t>(on.divide(change)) : -static_cast<int32_t>(off.divide(-change));
   }
 
   // Smallest grey with table[grey] >= value, or 256.
@@ -75,6 +101,7 @@ struct Tile {
 struct Firing {
   int64_t pixel;  // in its clip
   int32_t level, crossings, after;
+  __device__ uint32_t count() const { return static_cast<uint32_t>(crossings > 0 ? crossings : -crossings); }
 };
 
 struct Greys {
@@ -215,9 +242,9 @@ struct Walk {
         firing.pixel = begin + i;
         firing.level = tile.level[i];
         firing.after = brightness.table[greys_of(frame)[i]];
-        firing.crossings = signed_crossings(firing.after, firing.level, clips.c_on, clips.c_off);
-        const int32_t count = firing.crossings > 0 ? firing.crossings : -firing.crossings;
-        set(i, firing.level + count * reference_step(firing.crossings, clips.c_on, clips.c_off));
+        firing.crossings = brightness.crossings(firing.after, firing.level);
+        set(i, firing.level + static_cast<int32_t>(firing.count()) *
+                                  reference_step(firing.crossings, clips.c_on, clips.c_off));
       }
       sink.fire(*this, frame, firing, active);
     }

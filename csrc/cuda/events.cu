@@ -28,7 +28,7 @@ struct CountSink {
 
   __device__ void begin(const Walk&, int64_t) { sum = 0; }
   __device__ void fire(const Walk&, int64_t, const Firing& firing, bool active) {
-    if (active) sum += static_cast<uint32_t>(firing.crossings > 0 ? firing.crossings : -firing.crossings);
+    if (active) sum += firing.count();
   }
   __device__ void end(const Walk& walk, int64_t frame) {
     sum = warp_sum(sum);
@@ -39,7 +39,8 @@ struct CountSink {
 struct WriteSink {
   const int64_t* ends;
   uint64_t* records;
-  uint64_t* out;   // where the tile's next record goes
+  Divisor width;
+  uint64_t* out;  // where the tile's next record goes
   uint32_t dt_us;
 
   __device__ void begin(const Walk& walk, int64_t frame) {
@@ -49,15 +50,14 @@ struct WriteSink {
   }
   __device__ void fire(const Walk& walk, int64_t frame, const Firing& firing, bool active) {
     const int32_t step = reference_step(firing.crossings, walk.clips.c_on, walk.clips.c_off);
-    const uint32_t count = static_cast<uint32_t>(firing.crossings > 0 ? firing.crossings : -firing.crossings);
     uint32_t total;
-    const uint32_t at = sum_before(count, walk.lane, total);
+    const uint32_t at = sum_before(active ? firing.count() : 0, walk.lane, total);
     if (active) {
-      const uint32_t pixel = static_cast<uint32_t>(firing.pixel), width = static_cast<uint32_t>(walk.clips.width);
-      const uint32_t place = pack_place(pixel / width, pixel % width);
+      const uint32_t pixel = static_cast<uint32_t>(firing.pixel), y = width.divide(pixel);
+      const uint32_t place = pack_place(y, pixel - y * static_cast<uint32_t>(walk.clips.width));
       const int32_t before = walk.before(frame, firing.pixel);
       int32_t level = firing.level;
-      for (uint32_t nth = 0; nth < count; ++nth) {
+      for (uint32_t nth = 0; nth < firing.count(); ++nth) {
         level += step;
         out[at + nth] =
             pack_event(crossing_offset_us(level, before, firing.after, dt_us), place, firing.crossings > 0);
@@ -103,6 +103,7 @@ extern "C" __global__ void __launch_bounds__(256)
                  uint64_t* records) {
   const Clips clips{frames, edges_us, table, grey_index, reference, last, num_clips, num_frames, num_pixels, width,
                     static_cast<int32_t>(c_on), static_cast<int32_t>(c_off)};
-  WriteSink sink{ends, records, records, 0};
+  WriteSink sink{ends, records, {}, records, 0};
+  sink.width.set(static_cast<uint32_t>(width));
   walk_tile(clips, sink, nullptr, nullptr);
 }

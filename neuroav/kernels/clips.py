@@ -1,9 +1,10 @@
-"""The op ``neuroav::contrast_events_clips``: a batch of clips of equal size to events, in one launch on a GPU.
+"""The ops of the ideal camera for a batch of clips of equal size, in one launch on a GPU.
 
-Shapes: frames ``(B, F, H, W)`` uint8; edges ``(B, F + 1)`` int64; table ``(256,)`` int32; state twice ``(B, H, W)``
-int32.
+``neuroav::contrast_events_clips`` makes the lists, ``neuroav::contrast_bins_clips`` the bins.
+Shapes: as in :mod:`neuroav.kernels.events` with a leading axis ``B``: frames ``(B, F, H, W)``, edges ``(B, F + 1)``,
+state two ``(B, H, W)``, bin edges ``(B, T + 1)`` or ``(B, T)``, bins ``(B, T, P, rows, columns)``.
 Layout: contiguous row-major (other layouts are copied). Determinism: exact, for any device.
-Parity tolerance: none; equal to one call of ``neuroav::contrast_events`` per clip, which is also how a CPU does it.
+Parity tolerance: none; equal to one call per clip of the ops without a batch, which is also how a CPU does it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from neuroav.kernels import cuda, events
+from neuroav.kernels import cuda, events, reference_bins
 
 torch.library.define(
     "neuroav::contrast_events_clips",
     "(Tensor frames, Tensor edges_us, Tensor table, int on, int off, Tensor reference_level, Tensor last)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+
+torch.library.define(
+    "neuroav::contrast_bins_clips",
+    "(Tensor frames, Tensor edges_us, Tensor table, int on, int off, Tensor reference_level, Tensor last, int kind,"
+    " Tensor bin_edges_us, int rows, int columns) -> (Tensor, Tensor, Tensor)",
 )
 
 
@@ -31,7 +38,17 @@ def contrast_events_clips(
     return torch.ops.neuroav.contrast_events_clips(frames, edges_us, table, on, off, reference_level, last)
 
 
-def _one_by_one(frames, edges_us, table, on, off, reference_level, last):
+def contrast_bins_clips(
+    frames: Tensor, edges_us: Tensor, table: Tensor, on: int, off: int, reference_level: Tensor, last: Tensor,
+    kind: int, bin_edges_us: Tensor, rows: int, columns: int,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return the bins ``(B, T, P, rows, columns)`` of all clips and the new state; each clip has its own bin edges."""
+    return torch.ops.neuroav.contrast_bins_clips(
+        frames, edges_us, table, on, off, reference_level, last, kind, bin_edges_us, rows, columns
+    )
+
+
+def _list_one_by_one(frames, edges_us, table, on, off, reference_level, last):
     parts = [
         events.contrast_events(clip, edges, table, on, off, level, before)
         for clip, edges, level, before in zip(frames, edges_us, reference_level, last, strict=True)
@@ -39,6 +56,14 @@ def _one_by_one(frames, edges_us, table, on, off, reference_level, last):
     *columns, levels, lasts = zip(*parts, strict=True)
     number = torch.tensor([len(t_us) for t_us in columns[0]])
     return *(torch.cat(column) for column in columns), number, torch.stack(levels), torch.stack(lasts)
+
+
+def _bin_one_by_one(frames, edges_us, table, on, off, reference_level, last, kind, bin_edges_us, rows, columns):
+    parts = [
+        events.contrast_bins(clip, edges, table, on, off, level, before, kind, bins, rows, columns)
+        for clip, edges, level, before, bins in zip(frames, edges_us, reference_level, last, bin_edges_us, strict=True)
+    ]
+    return tuple(torch.stack(tensors) for tensors in zip(*parts, strict=True))
 
 
 @torch.library.register_fake("neuroav::contrast_events_clips")
@@ -50,5 +75,15 @@ def _(frames, edges_us, table, on, off, reference_level, last):
     return t_us, x, y, frames.new_empty(count), number, torch.empty_like(reference_level), torch.empty_like(last)
 
 
-torch.library.impl("neuroav::contrast_events_clips", "default", _one_by_one)
-cuda.register("neuroav::contrast_events_clips", cuda.contrast_events_clips, _one_by_one)
+@torch.library.register_fake("neuroav::contrast_bins_clips")
+def _(frames, edges_us, table, on, off, reference_level, last, kind, bin_edges_us, rows, columns):
+    steps = bin_edges_us.shape[1] - (kind != reference_bins.VOXELS)
+    dtype = torch.int32 if kind == reference_bins.COUNTS else torch.int64
+    values = frames.new_empty((frames.shape[0], steps, 2, rows, columns), dtype=dtype)
+    return values, torch.empty_like(reference_level), torch.empty_like(last)
+
+
+torch.library.impl("neuroav::contrast_events_clips", "default", _list_one_by_one)
+torch.library.impl("neuroav::contrast_bins_clips", "default", _bin_one_by_one)
+cuda.register("neuroav::contrast_events_clips", cuda.contrast_events_clips, _list_one_by_one)
+cuda.register("neuroav::contrast_bins_clips", cuda.contrast_bins_clips, _bin_one_by_one)

@@ -26,6 +26,7 @@ TILE, TILES_PER_BLOCK = 512, 8  # as in csrc/cuda/detect.cuh
 _CELLS = 4096
 _MAX_DIGIT_BITS = 9  # as in csrc/cuda/sort.cu
 _MAX_FRAME_EVENTS = (1 << 31) - 1
+_KINDS = ("counts", "voxels", "latest")  # by the codes of csrc/common/bins.h
 _REMEDY = "Install CuPy for your CUDA version (pip install 'neuroav[cuda]'), or set NEUROAV_KERNELS=reference."
 
 
@@ -209,3 +210,65 @@ def _sizes(clips: _Clips, ends: Tensor) -> tuple[Tensor, int]:
             "frames_to_events", "at most 2^31 - 1 events between two frames", f"{largest}", "Raise the thresholds."
         )
     return torch.tensor([0, *clip_ends]).diff(), longest_us
+
+
+# ---------------------------------------------------------------------------------------------------------------- bins
+
+
+def contrast_bins(
+    frames: Tensor, edges_us: Tensor, table: Tensor, on: int, off: int, level: Tensor, last: Tensor, kind: int,
+    bin_edges_us: Tensor, rows: int, columns: int,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Do what ``neuroav.kernels.reference.contrast_bins`` does."""
+    values, level, last = contrast_bins_clips(
+        frames[None], edges_us[None], table, on, off, level[None], last[None], kind, bin_edges_us[None], rows, columns
+    )
+    return values[0], level[0], last[0]
+
+
+def contrast_bins_clips(
+    frames: Tensor, edges_us: Tensor, table: Tensor, on: int, off: int, level: Tensor, last: Tensor, kind: int,
+    bin_edges_us: Tensor, rows: int, columns: int,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Do what ``neuroav.kernels.clips.contrast_bins_clips`` says, without waiting for the GPU."""
+    clips = _Clips(frames, edges_us, table, on, off, level, last)
+    bin_edges_us = bin_edges_us.to(frames.device).contiguous()
+    values = _empty_bins((clips.count,), kind, bin_edges_us, rows, columns)
+    bin_of_frame = torch.empty(clips.count, clips.num_frames, dtype=torch.int64, device=frames.device)
+    level, last = torch.empty_like(clips.level), torch.empty_like(clips.last)
+    if clips.blocks:
+        num_edges = bin_edges_us.shape[-1]
+        if bin_of_frame.numel():
+            launch(
+                "bins", "locate_frames", -(-bin_of_frame.numel() // 256), 256, clips.edges_us, bin_edges_us,
+                clips.count, clips.num_frames, num_edges, int(_KINDS[kind] == "voxels"), bin_of_frame,
+            )  # fmt: skip
+        launch(
+            "bins", f"bin_frames_{_KINDS[kind]}", clips.blocks, 32 * TILES_PER_BLOCK, clips.frames, clips.edges_us,
+            *clips.state, clips.width, *clips.thresholds, bin_edges_us, num_edges, rows, columns, bin_of_frame, values,
+            level, last,
+        )  # fmt: skip
+    return values, level, last
+
+
+def bin_events(
+    t_us: Tensor, x: Tensor, y: Tensor, p: Tensor, height: int, width: int, kind: int, bin_edges_us: Tensor,
+    rows: int, columns: int,
+) -> Tensor:  # fmt: skip
+    """Do what ``neuroav.kernels.reference_bins.bin_events`` does; events outside the sensor are left out."""
+    t_us, x, y, p, bin_edges_us = (tensor.to(t_us.device).contiguous() for tensor in (t_us, x, y, p, bin_edges_us))
+    values = _empty_bins((), kind, bin_edges_us, rows, columns)
+    if len(t_us):
+        launch(
+            "bins", f"bin_list_{_KINDS[kind]}", min(-(-len(t_us) // 256), 1 << 16), 256, t_us, x, y, p, len(t_us),
+            height, width, bin_edges_us, len(bin_edges_us), rows, columns, values,
+        )  # fmt: skip
+    return values
+
+
+def _empty_bins(batch: tuple[int, ...], kind: int, bin_edges_us: Tensor, rows: int, columns: int) -> Tensor:
+    name = _KINDS[kind]
+    shape = (*batch, bin_edges_us.shape[-1] - (name != "voxels"), 2, rows, columns)
+    dtype = torch.int32 if name == "counts" else torch.int64
+    nothing = torch.iinfo(torch.int64).min if name == "latest" else 0
+    return torch.full(shape, nothing, dtype=dtype, device=bin_edges_us.device)

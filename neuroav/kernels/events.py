@@ -117,3 +117,4 @@ if cpu.available():
     torch.library.impl("neuroav::contrast_events", "cpu", _contrast_events_cpu)
     torch.library.impl("neuroav::contrast_bins", "cpu", _contrast_bins_cpu)
 cuda.register("neuroav::contrast_events", cuda.contrast_events, reference.contrast_events)
+cuda.register("neuroav::contrast_bins", cuda.contrast_bins, reference.contrast_bins)

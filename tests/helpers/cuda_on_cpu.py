@@ -48,7 +48,9 @@ def _value(arg):
 def _compile(source, folder, compiler):
     """Compile one ``.cu`` file, or anything else that holds kernels, into a library that runs them by name."""
     path = ROOT / "csrc" / "cuda" / f"{source}.cu" if isinstance(source, str) else source
-    kernels = KERNEL.findall(path.read_text(encoding="utf-8"))
+    includes = ["-I", ROOT / "csrc" / "common", "-I", ROOT / "csrc" / "cuda"]
+    preprocessed = subprocess.run([compiler, "-E", "-x", "c++", *includes, path], check=True, capture_output=True)
+    kernels = KERNEL.findall(preprocessed.stdout.decode())
     assert kernels, f"no kernel in {path}"
     wrapper = folder / f"{path.stem}.cpp"
     wrapper.write_text(
@@ -61,8 +63,7 @@ def _compile(source, folder, compiler):
     library = folder / f"{path.stem}.so"
     command = [
         compiler, "-std=c++17", "-O1", "-fPIC", "-shared", "-Wno-attributes", "-fsanitize=undefined",
-        "-fno-sanitize-recover=undefined", "-I", ROOT / "csrc" / "common", "-I", ROOT / "csrc" / "cuda", wrapper,
-        "-o", library,
+        "-fno-sanitize-recover=undefined", *includes, wrapper, "-o", library,
     ]  # fmt: skip
     subprocess.run(command, check=True)
     return ctypes.CDLL(str(library))
