@@ -8,6 +8,7 @@
 #include <string>
 
 void bind_events(pybind11::module_& m);
+void bind_bins(pybind11::module_& m);
 void bind_neurons(pybind11::module_& m);
 
 static std::string build_info() {
@@ -27,5 +28,6 @@ PYBIND11_MODULE(_cpu, m) {
   m.doc() = "neuroav CPU kernels";
   m.def("build_info", &build_info);
   bind_events(m);
+  bind_bins(m);
   bind_neurons(m);
 }
