@@ -209,7 +209,6 @@ struct Walk {
 
   // The state after the last frame; other arrays than the state before.
   __device__ void store(int32_t* reference, int32_t* last) const {
-    __syncwarp();
     for (int i = lane; i < size; i += kLanes) {
       reference[place(begin + i)] = tile.level[i];
       last[place(begin + i)] = before(clips.num_frames, begin + i);

@@ -28,7 +28,7 @@ struct Shared {
   };
 };
 
-// The exclusive sum over the threads of the block; every thread must call it.
+// The exclusive sum over the threads of the block; every thread must call it, with a barrier before the next call.
 __device__ uint32_t sum_before(uint32_t value, uint32_t* sums) {
   const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
   uint32_t sum = value;
@@ -40,7 +40,6 @@ __device__ uint32_t sum_before(uint32_t value, uint32_t* sums) {
   __syncthreads();
   uint32_t before = sum - value;
   for (int i = 0; i < warp; ++i) before += sums[i];
-  __syncthreads();  // before the next call writes `sums`
   return before;
 }
 

@@ -1,9 +1,10 @@
 // Runs CUDA kernels on a CPU, thread by thread, to find wrong indices, missing barriers and races where no GPU is.
 //
-// Include this, then a .cu file, then list its kernels with CUDA_ON_CPU_RUN. A block's threads are fibers that
-// run until they meet a barrier or a warp-wide function; the order in which they run is chosen by the caller, so a
-// result that depends on it (a missing barrier) shows. Blocks run one after the other, in that order too. Every kernel
-// argument is 8 bytes: a pointer or an int64_t. What a kernel must not do ends the run with a message: threads of a
+// Include this, then a .cu file, then list its kernels with CUDA_ON_CPU_RUN. A block's threads are fibers that run
+// until they meet a barrier or a warp-wide function; a warp runs until all of it waits for the block, then the next one
+// does. The order of warps, of lanes and of blocks is chosen by the caller, so a result that depends on it (a missing
+// barrier) shows. Not shown: a missing __syncwarp beside another warp-wide function, which orders memory here but not on
+// a GPU. Every kernel argument is 8 bytes: a pointer or an int64_t. What a kernel must not do ends the run with a message: threads of a
 // warp that wait for each other in different functions, a barrier that some never reach, a lane outside its own mask.
 #pragma once
 
@@ -146,6 +147,19 @@ inline std::vector<int> order_of(int n, int64_t order, uint64_t& random) {
   return list;
 }
 
+// Runs every lane of a warp until it waits or ends; says whether anything moved.
+inline bool run_warp(int first, int threads, int64_t order, uint64_t& random) {
+  bool moved = false;
+  for (int lane : order_of(std::min(kWarp, threads - first), order, random)) {
+    Fiber& fiber = fibers[first + lane];
+    if (fiber.done || fiber.waits_in) continue;
+    self = &fiber;
+    swapcontext(&scheduler, &fiber.context);
+    moved = true;
+  }
+  return release_warp(first, threads) || moved;
+}
+
 inline void run_block(int threads, int64_t order, uint64_t& random) {
   for (int i = 0; i < threads; ++i) {
     Fiber& fiber = fibers[i];
@@ -159,17 +173,12 @@ inline void run_block(int threads, int64_t order, uint64_t& random) {
     fiber.context.uc_link = &scheduler;
     makecontext(&fiber.context, start, 0);
   }
-  for (int live = threads; live > 0;) {
+  while (true) {
     bool moved = false;
-    for (int i : order_of(threads, order, random)) {
-      Fiber& fiber = fibers[i];
-      if (fiber.done || fiber.waits_in) continue;
-      self = &fiber;
-      swapcontext(&scheduler, &fiber.context);
-      live -= fiber.done;
-      moved = true;
+    for (int warp : order_of((threads + kWarp - 1) / kWarp, order, random)) {
+      while (run_warp(warp * kWarp, threads, order, random)) moved = true;
     }
-    for (int first = 0; first < threads; first += kWarp) moved |= release_warp(first, threads);
+    if (std::all_of(fibers.begin(), fibers.begin() + threads, [](const Fiber& fiber) { return fiber.done; })) return;
     moved |= release_block(threads);
     if (!moved) throw std::runtime_error("threads wait for each other in different functions");
   }

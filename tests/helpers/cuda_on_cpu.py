@@ -1,8 +1,10 @@
 """Runs ``neuroav.kernels.cuda`` on CPU tensors: its kernels are compiled by a C++ compiler with ``cuda_on_cpu.h``."""
 
 import ctypes
+import ctypes.util
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,3 +69,29 @@ def _compile(source, folder, compiler):
     ]  # fmt: skip
     subprocess.run(command, check=True)
     return ctypes.CDLL(str(library))
+
+
+def find_nvrtc():
+    """Return the NVRTC library of a CUDA toolkit or of the ``nvidia`` wheels, or None."""
+    wheels = [Path(folder) for folder in sys.path if folder]
+    candidates = [found for folder in wheels for found in sorted(folder.glob("nvidia/*/lib/libnvrtc.so.*"))]
+    candidates += [name for name in [ctypes.util.find_library("nvrtc")] if name]
+    for candidate in candidates:
+        try:
+            return ctypes.CDLL(str(candidate))
+        except OSError:
+            continue
+    return None
+
+
+def compile_with_nvrtc(nvrtc, code, options):
+    """Compile and return what the compiler says: nothing when all is well."""
+    program, size = ctypes.c_void_p(), ctypes.c_size_t()
+    assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), code.encode(), b"kernels.cu", 0, None, None) == 0
+    flags = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+    failed = nvrtc.nvrtcCompileProgram(program, len(options), flags)
+    assert nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size)) == 0
+    log = ctypes.create_string_buffer(size.value)
+    assert nvrtc.nvrtcGetProgramLog(program, log) == 0
+    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+    return log.value.decode() or ("failed" if failed else "")
