@@ -15,6 +15,8 @@ from neuroav.events.types import Bins, Events
 from neuroav.kernels.bins import bin_events
 from neuroav.kernels.reference_bins import NEVER, WEIGHT_BITS
 
+LONGEST_TAU_US = 1 << 53  # above it, a cell without an event would not decay to 0
+
 Times = Tensor | np.ndarray
 Grid = tuple[int, int] | None
 
@@ -153,7 +155,7 @@ def events_to_voxels(
 
 def _weights(values: Tensor, signed: bool) -> Tensor:
     values = values[:, 1] - values[:, 0] if signed else values
-    return values.to(torch.float32) / (1 << WEIGHT_BITS)
+    return values.to(torch.float32).mul_(2.0**-WEIGHT_BITS)
 
 
 # ------------------------------------------------------------------------------------------------------- time surface
@@ -174,7 +176,7 @@ def events_to_time_surface(events: Events, at_us: Times, tau_us: float, grid: Gr
         grid: Rows and columns ``(h, w)`` of the grid; ``None`` is the whole sensor.
 
     Returns:
-        Surface ``(T, P, h, w)`` float32 in [0, 1], polarity in the order OFF, ON.
+        Surface ``(T, P, h, w)`` float32 in [0, 1], polarity in the order OFF, ON; values below 2e-38 are 0.
 
     Raises:
         InputError: If there is no time, times decrease, ``tau_us`` is not above 0 or the grid has no cell.
@@ -192,15 +194,19 @@ def _latest_bins(where: str, at_us: Times, tau_us: float, grid: Grid) -> tuple[B
     at = torch.as_tensor(at_us)
     check_dtype(where, "at_us", at, torch.int64)
     check_shape(where, "at_us", at, ("T",))
-    if not tau_us > 0:
-        raise fail(where, "tau_us above 0", f"{tau_us:g}")
+    if not 0 < tau_us <= LONGEST_TAU_US:
+        raise fail(where, "tau_us above 0 and at most 2^53", f"{tau_us:g}")
     return Bins("latest", torch.cat([at.new_tensor([NEVER]), at]), grid), at
 
 
 def _surface(latest: Tensor, at: Tensor, tau_us: float) -> Tensor:
-    latest = latest.cummax(dim=0).values
-    age_us = at.to(latest.device)[:, None, None, None] - latest
-    return torch.where(latest == NEVER, 0.0, torch.exp(age_us.double() / -tau_us)).float()
+    exponent, last = latest.new_empty(latest.shape, dtype=torch.float32), latest[0]
+    for k, (now, newest) in enumerate(zip(at.tolist(), latest, strict=True)):
+        last = torch.maximum(last, newest)
+        longest_ago = max(now - (1 << 62), NEVER)  # long enough to decay to 0, and no overflow
+        exponent[k] = now - last.clamp(min=longest_ago)
+    decayed = exponent.mul_(-1 / tau_us).clamp_(min=-87.0).exp_()  # numbers too small for float32 would cost a lot
+    return torch.threshold_(decayed, 2e-38, 0.0)
 
 
 # ------------------------------------------------------------------------------------------------------------- stacks

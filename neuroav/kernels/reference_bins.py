@@ -31,7 +31,7 @@ def bin_events(
     Returns:
         ``(T, 2, rows, columns)``, int32 for COUNTS, else int64.
     """
-    steps = len(edges_us) - (kind != VOXELS)
+    edges_us, t_us, steps = edges_us.contiguous(), t_us.contiguous(), len(edges_us) - (kind != VOXELS)
     index = torch.searchsorted(edges_us, t_us, right=False) - 1  # edges[index] < t <= edges[index + 1]
     if kind == VOXELS:
         index = (torch.searchsorted(edges_us, t_us, right=True) - 1).clamp(max=steps - 2)
