@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from neuroav.checks import fail
-from neuroav.kernels import cpu, reference_bins
+from neuroav.kernels import cpu, cuda, reference_bins
 
 torch.library.define(
     "neuroav::bin_events",
@@ -73,6 +73,12 @@ def _bin_events_cpu(t_us, x, y, p, height, width, kind, bin_edges_us, rows, colu
     return values
 
 
+def _bin_events_cuda(t_us, x, y, p, height, width, kind, bin_edges_us, rows, columns):
+    _check_events(x, y, p, height, width)  # which the kernel would leave out
+    return cuda.bin_events(t_us, x, y, p, height, width, kind, bin_edges_us, rows, columns)
+
+
 torch.library.impl("neuroav::bin_events", "default", _bin_events_reference)
 if cpu.available():
     torch.library.impl("neuroav::bin_events", "cpu", _bin_events_cpu)
+cuda.register("neuroav::bin_events", _bin_events_cuda, _bin_events_reference)
