@@ -87,5 +87,6 @@ def _in_order(events: Events) -> Events:
 
 def _taken(events: Events, index: Tensor) -> Events:
     """Return the events at ``index``, all columns alike."""
-    columns: dict[str, Any] = {field.name: getattr(events, field.name) for field in fields(events)}
-    return replace(events, **{name: c[index] for name, c in columns.items() if isinstance(c, torch.Tensor)})
+    columns = {field.name: getattr(events, field.name) for field in fields(events)}
+    taken: dict[str, Any] = {name: c[index] for name, c in columns.items() if isinstance(c, torch.Tensor)}
+    return replace(events, **taken)
