@@ -78,37 +78,30 @@ def _no_values(frames, kind, bin_edges_us, rows, columns):
 
 
 def _contrast_events_cpu(frames, edges_us, table, on, off, reference_level, last):
-    clip, keep = _clip(frames, edges_us, table, on, off, reference_level, last)
+    clip, kept = _clip(frames, edges_us, table, on, off, reference_level, last)
     columns = cpu.module.contrast_events(clip, torch.get_num_threads())
-    return *(torch.from_numpy(column) for column in columns), *_new_state(keep)
+    return *(torch.from_numpy(column) for column in columns), *kept[-2:]
 
 
 def _contrast_bins_cpu(frames, edges_us, table, on, off, reference_level, last, kind, bin_edges_us, rows, columns):
-    clip, keep = _clip(frames, edges_us, table, on, off, reference_level, last)
+    clip, kept = _clip(frames, edges_us, table, on, off, reference_level, last)
     bin_edges_us = bin_edges_us.contiguous()
     values = _no_values(frames, kind, bin_edges_us, rows, columns)
-    values.fill_(torch.iinfo(torch.int64).min if kind == reference_bins.LATEST else 0)
+    values.fill_(reference_bins.NEVER if kind == reference_bins.LATEST else 0)
     cpu.module.contrast_bins(
         clip, kind, bin_edges_us.data_ptr(), len(bin_edges_us), rows, columns, values.data_ptr(),
         torch.get_num_threads(),
     )  # fmt: skip
-    return values, *_new_state(keep)
+    return values, *kept[-2:]
 
 
-def _clip(frames, edges_us, table, on, off, reference_level, last):
-    """Return the extension's view of a clip, and the tensors whose memory it uses."""
-    level = reference_level.clone(memory_format=torch.contiguous_format)
-    frames, edges_us, table, last = (a.contiguous() for a in (frames, edges_us, table, last))
-    clip = cpu.module.Clip(
-        frames.data_ptr(), *frames.shape, edges_us.data_ptr(), table.data_ptr(), on, off, level.data_ptr(),
-        last.data_ptr(),
-    )  # fmt: skip
-    return clip, (frames, edges_us, table, level, last)
-
-
-def _new_state(kept):
-    frames, _, table, level, last = kept
-    return level, table[frames[-1].long()] if len(frames) else last.clone()
+def _clip(frames, edges_us, table, on, off, *state):
+    """Return the extension's view of a clip, and the tensors whose memory it uses: the last two are the new state."""
+    kept = [*(a.contiguous() for a in (frames, edges_us, table))]
+    kept += [a.clone(memory_format=torch.contiguous_format) for a in state]
+    addresses = [a.data_ptr() for a in kept]
+    clip = cpu.module.Clip(addresses[0], *frames.shape, *addresses[1:3], on, off, *addresses[3:])
+    return clip, kept
 
 
 torch.library.impl("neuroav::contrast_events", "default", reference.contrast_events)
