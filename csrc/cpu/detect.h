@@ -42,8 +42,12 @@ class SilentRange {
   // Greys from this one on are brighter than a level below table[255].
   uint8_t lo(int32_t level) const { return lo_[std::max((level - lowest_) >> shift_, -1) + 1]; }
 
- private:
   static constexpr int32_t kCells = 4096;
+  int shift() const { return shift_; }
+  const uint8_t* lo_of() const { return lo_; }
+  const uint8_t* hi_of() const { return hi_; }
+
+ private:
   int32_t lowest_, shift_ = 0;
   uint8_t lo_[kCells + 2], hi_[kCells + 1];
 };

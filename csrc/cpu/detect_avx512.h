@@ -133,6 +133,7 @@ class Detector : portable::Detector {
       const __mmask64 low = _mm512_mask_cmplt_epu8_mask(inside, grey, _mm512_loadu_si512(lo + at));
       const __mmask64 leaves = low | _mm512_mask_cmpgt_epu8_mask(inside, grey, _mm512_loadu_si512(hi + at));
       if (leaves == 0) continue;
+      for (int line = 0; line < 4; ++line) _mm_prefetch(reinterpret_cast<const char*>(clip_.reference + begin + at + 16 * line), _MM_HINT_T0);
       const __m512i old = _mm512_maskz_loadu_epi8(inside, before + at);
       _mm512_storeu_si512(active.now + count, _mm512_maskz_compress_epi8(leaves, grey));
       _mm512_storeu_si512(active.before + count, _mm512_maskz_compress_epi8(leaves, old));
@@ -205,13 +206,19 @@ class Detector : portable::Detector {
 
   // Writes the new levels and silent ranges of `count` pixels.
   NEUROAV_AVX512 void keep(int64_t begin, const uint16_t* index, int64_t count, __m512i heights) {
-    alignas(64) int32_t levels[16];
+    const __m128i shift = _mm_cvtsi32_si128(silent_.shift());
+    alignas(64) int32_t levels[16], lo_cells[16], hi_cells[16];
     _mm512_store_si512(levels, _mm512_add_epi32(heights, _mm512_set1_epi32(clip_.table[0])));
+    _mm512_store_si512(lo_cells, _mm512_add_epi32(_mm512_max_epi32(_mm512_sra_epi32(_mm512_sub_epi32(heights, _mm512_set1_epi32(clip_.c_off)), shift), _mm512_set1_epi32(-1)), _mm512_set1_epi32(1)));
+    _mm512_store_si512(hi_cells, _mm512_min_epi32(_mm512_sra_epi32(_mm512_add_epi32(heights, _mm512_set1_epi32(clip_.c_on)), shift), _mm512_set1_epi32(SilentRange::kCells)));
+    int32_t* const reference = clip_.reference + begin;
+    uint8_t *const lo = &lo_[begin], *const hi = &hi_[begin];  // copies: a byte written could be any member
+    const uint8_t *const lo_of = silent_.lo_of(), *const hi_of = silent_.hi_of();
     for (int64_t lane = 0; lane < count; ++lane) {
-      const int64_t pixel = begin + index[lane];
-      clip_.reference[pixel] = levels[lane];
-      lo_[pixel] = silent_.lo(levels[lane] - clip_.c_off);
-      hi_[pixel] = silent_.hi(levels[lane] + clip_.c_on);
+      const int64_t pixel = index[lane];
+      reference[pixel] = levels[lane];
+      lo[pixel] = lo_of[lo_cells[lane]];
+      hi[pixel] = hi_of[hi_cells[lane]];
     }
   }
 

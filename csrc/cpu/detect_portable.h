@@ -12,12 +12,6 @@
 #include "detect.h"
 #include "sinks.h"
 
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
-#define NEUROAV_CLONES __attribute__((target_clones("avx2", "default")))
-#else
-#define NEUROAV_CLONES
-#endif
-
 namespace neuroav {
 namespace portable {
 
@@ -25,7 +19,7 @@ constexpr int64_t kBlock = 64;  // pixels per screening mask
 
 // Bit i of masks[b] says whether pixel b * 64 + i lies outside its silent range. `count` is a multiple of 64.
 NEUROAV_CLONES
-inline void screen(const uint8_t* grey, const uint8_t* lo, const uint8_t* hi, int64_t count, uint64_t* masks) {
+static void screen(const uint8_t* grey, const uint8_t* lo, const uint8_t* hi, int64_t count, uint64_t* masks) {
   for (int64_t start = 0; start < count; start += kBlock) {
     uint8_t outside[kBlock];
     for (int64_t i = 0; i < kBlock; ++i) {

@@ -6,11 +6,13 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "bins.h"
 #include "detect.h"
 #include "detect_avx512.h"
 #include "detect_portable.h"
+#include "memory.h"
 #include "sinks.h"
 
 namespace {
@@ -36,10 +38,12 @@ T* pointer(std::uintptr_t address) {
   return reinterpret_cast<T*>(address);
 }
 
+// An array that owns the buffer's memory.
 template <typename T>
-pybind11::array_t<T> give_away(Column<T>& column, int64_t count) {
-  T* data = column.release();
-  return pybind11::array_t<T>(count, data, pybind11::capsule(data, [](void* memory) { std::free(memory); }));
+pybind11::array_t<T> give_away(Buffer<T>&& buffer, int64_t count) {
+  auto* owner = new Buffer<T>(std::move(buffer));
+  pybind11::capsule capsule(owner, [](void* owned) { delete static_cast<Buffer<T>*>(owned); });
+  return pybind11::array_t<T>(count, owner->data(), capsule);
 }
 
 Clip make_clip(std::uintptr_t frames, int64_t num_frames, int64_t height, int64_t width, std::uintptr_t edges_us,
@@ -62,11 +66,12 @@ void bind_events(pybind11::module_& m) {
         {
           py::gil_scoped_release release;
           with_detector(clip, [&](auto& detector) {
-            list_events(clip.edges_us, clip.num_frames, clip.num_pixels(), false, threads, detector, events);
+            list_events(clip.edges_us, clip.num_frames, clip.num_pixels(), threads, detector, events);
           });
         }
-        return py::make_tuple(give_away(events.t_us, events.count), give_away(events.x, events.count),
-                              give_away(events.y, events.count), give_away(events.p, events.count));
+        return py::make_tuple(
+            give_away(std::move(events.t_us), events.count), give_away(std::move(events.x), events.count),
+            give_away(std::move(events.y), events.count), give_away(std::move(events.p), events.count));
       },
       "Return the events of contiguous frames, sorted; moves the clip's `reference` and `last` in place.", py::arg("clip"),
       py::arg("threads"));

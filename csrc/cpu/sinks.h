@@ -9,19 +9,18 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
-#include <new>
 #include <utility>
 #include <vector>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 #include "bins.h"
 #include "contrast.h"
+#include "memory.h"
+
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
+#define NEUROAV_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
+#else
+#define NEUROAV_CLONES
+#endif
 
 namespace neuroav {
 
@@ -37,8 +36,8 @@ class Records {
 
   // Where to write up to `count` more records; say with `advance` how many there were.
   uint64_t* room(int64_t count) {
-    if (used_ + count > capacity_) grow(used_ + count);
-    return data_.get() + used_;
+    if (used_ + count > data_.capacity()) data_.reserve(std::max<int64_t>(2 * (used_ + count), 2 * kTile), used_);
+    return data_.data() + used_;
   }
   void advance(int64_t count) { used_ += count; }
 
@@ -50,157 +49,296 @@ class Records {
   void end_frame() { ends_.push_back(used_); }
 
   // Of the frames since `clear`, the first being 0.
-  const uint64_t* begin(int64_t frame) const { return data_.get() + (frame > 0 ? ends_[frame - 1] : 0); }
-  const uint64_t* end(int64_t frame) const { return data_.get() + ends_[frame]; }
+  const uint64_t* begin(int64_t frame) const { return data_.data() + (frame > 0 ? ends_[frame - 1] : 0); }
+  const uint64_t* end(int64_t frame) const { return data_.data() + ends_[frame]; }
   int64_t count(int64_t frame) const { return end(frame) - begin(frame); }
 
  private:
-  void grow(int64_t needed) {
-    capacity_ = std::max<int64_t>(2 * needed, kTile);
-    std::unique_ptr<uint64_t[]> bigger(new uint64_t[capacity_]);
-    if (used_ > 0) std::memcpy(bigger.get(), data_.get(), used_ * sizeof(uint64_t));
-    data_ = std::move(bigger);
-  }
-
-  std::unique_ptr<uint64_t[]> data_;
-  int64_t used_ = 0, capacity_ = 0;
+  Buffer<uint64_t> data_;
+  int64_t used_ = 0;
   std::vector<int64_t> ends_;
-};
-
-// One column of a growing event list, in memory that is not touched before it is written.
-template <typename T>
-class Column {
- public:
-  Column() = default;
-  Column(const Column&) = delete;
-  Column& operator=(const Column&) = delete;
-  ~Column() { std::free(data_); }
-
-  void reserve(int64_t count) {
-    T* grown = static_cast<T*>(std::realloc(data_, std::max<size_t>(count * sizeof(T), 1)));
-    if (grown == nullptr) throw std::bad_alloc();
-    data_ = grown;
-    use_large_pages(count);
-  }
-  T* data() const { return data_; }
-  T* release() { return std::exchange(data_, nullptr); }  // the caller frees it with std::free
-
- private:
-  // Touching fresh memory costs more than writing it; pages of 2 MiB make that an order of magnitude cheaper.
-  void use_large_pages(int64_t count) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    constexpr uintptr_t kPage = 4096, kLarge = 2 << 20;
-    const uintptr_t begin = (reinterpret_cast<uintptr_t>(data_) + kPage - 1) / kPage * kPage;
-    const uintptr_t end = reinterpret_cast<uintptr_t>(data_ + count) / kPage * kPage;
-    if (end > begin + 2 * kLarge) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#else
-    static_cast<void>(count);
-#endif
-  }
-
-  T* data_ = nullptr;
 };
 
 // Events sorted by time, then row, column and order of emission. `noise` stays empty unless labels are asked for.
 struct EventColumns {
   int64_t count = 0;
-  Column<int64_t> t_us;
-  Column<int16_t> x, y;
-  Column<uint8_t> p, noise;
+  bool labels = false;
+  Buffer<int64_t> t_us;
+  Buffer<int16_t> x, y;
+  Buffer<uint8_t> p, noise;
+
+  void reserve(int64_t capacity, int64_t kept) {
+    t_us.reserve(capacity, kept);
+    x.reserve(capacity, kept);
+    y.reserve(capacity, kept);
+    p.reserve(capacity, kept);
+    if (labels) noise.reserve(capacity, kept);
+  }
 };
 
-// Sorts the events of one interval by time, stably, and writes them; holds the working space of one thread.
-class IntervalWriter {
- public:
-  void clear() { records_.clear(); }
-  void add(const uint64_t* begin, const uint64_t* end) { records_.insert(records_.end(), begin, end); }
+struct RecordRange {
+  const uint64_t *begin, *end;
+};
 
-  void write(int64_t start_us, uint32_t dt_us, bool labels, const EventColumns& events, int64_t at) {
-    sort_by_time(dt_us);
-    for (size_t i = 0; i < records_.size(); ++i, ++at) {
-      events.t_us.data()[at] = start_us + event_offset_us(records_[i]);
-      events.x.data()[at] = static_cast<int16_t>(event_x(records_[i]));
-      events.y.data()[at] = static_cast<int16_t>(event_y(records_[i]));
-      events.p.data()[at] = event_p(records_[i]);
-      if (labels) events.noise.data()[at] = event_is_noise(records_[i]);
+// The loops over records; compiled for several processors.
+namespace loops {
+
+// How many records have each value of the digit that begins at bit `shift` of the time.
+static void count_digits(RecordRange records, int shift, uint32_t mask, uint32_t* counts) {
+  for (const uint64_t* record = records.begin; record < records.end; ++record) {
+    ++counts[event_offset_us(*record) >> shift & mask];
+  }
+}
+
+// Moves every record to the next place of its digit.
+static void scatter(RecordRange records, int shift, uint32_t mask, uint32_t* next, uint64_t* out) {
+  for (const uint64_t* record = records.begin; record < records.end; ++record) {
+    out[next[event_offset_us(*record) >> shift & mask]++] = *record;
+  }
+}
+
+NEUROAV_CLONES
+static void unpack(const uint64_t* records, int64_t count, int64_t start_us, int64_t* t_us, int16_t* x, int16_t* y,
+                   uint8_t* p) {
+  for (int64_t i = 0; i < count; ++i) t_us[i] = start_us + event_offset_us(records[i]);
+  for (int64_t i = 0; i < count; ++i) x[i] = static_cast<int16_t>(event_x(records[i]));
+  for (int64_t i = 0; i < count; ++i) y[i] = static_cast<int16_t>(event_y(records[i]));
+  for (int64_t i = 0; i < count; ++i) p[i] = event_p(records[i]);
+}
+
+}  // namespace loops
+
+inline int bit_length(uint32_t value) {
+  int bits = 0;
+  while (bits < 32 && value >> bits) ++bits;
+  return bits;
+}
+
+// Turns counts into the places where each begins.
+inline void start_places(std::vector<uint32_t>& counts) {
+  uint32_t sum = 0;
+  for (uint32_t& count : counts) sum += std::exchange(count, sum);
+}
+
+// The records of some consecutive tiles, a few frames of them. Where intervals hold many events, each is cut into slices
+// of time at once, while the records are in cache, so that later steps can work on one slice at a time.
+class TileGroup {
+ public:
+  TileGroup() = default;
+  TileGroup(int64_t first_tile, int64_t num_tiles) : first_tile_(first_tile), num_tiles_(num_tiles) {}
+
+  // Runs the detector; `scratch` is this thread's. Interval f - first has 2^slice_bits slices of 2^shift[f - first] us.
+  template <typename Detect>
+  void detect(int64_t num_pixels, int64_t first, int64_t stop, int slice_bits, const std::vector<int>& shifts,
+              std::vector<Records>& scratch, Detect& detect) {
+    sliced_ = slice_bits > 0;
+    std::vector<Records>& tiles = sliced_ ? scratch : tiles_;
+    tiles.resize(std::max<size_t>(tiles.size(), num_tiles_));
+    int64_t total = 0;
+    for (int64_t tile = 0; tile < num_tiles_; ++tile) {
+      tiles[tile].clear();
+      const int64_t begin = (first_tile_ + tile) * kTile;
+      detect(begin, std::min(kTile, num_pixels - begin), first, stop, false, tiles[tile]);
+      total += tiles[tile].end(stop - first - 1) - tiles[tile].begin(0);
+    }
+    if (sliced_) cut(tiles, stop - first, slice_bits, shifts, total);
+  }
+
+  int64_t count(int64_t frame, int64_t slice) const {
+    if (sliced_) return starts_[frame][slice + 1] - starts_[frame][slice];
+    int64_t sum = 0;
+    for (int64_t tile = 0; tile < num_tiles_; ++tile) sum += tiles_[tile].count(frame);
+    return sum;
+  }
+
+  // Appends the records of one slice, in raster order where times are equal.
+  void add_to(std::vector<RecordRange>& parts, int64_t frame, int64_t slice) const {
+    if (sliced_) {
+      parts.push_back({cut_.data() + starts_[frame][slice], cut_.data() + starts_[frame][slice + 1]});
+      return;
+    }
+    for (int64_t tile = 0; tile < num_tiles_; ++tile) {
+      parts.push_back({tiles_[tile].begin(frame), tiles_[tile].end(frame)});
     }
   }
 
  private:
-  // A radix sort, least significant digit first, whose digits are as wide as the interval needs (two of 8 bits at 25
-  // frames per second).
-  void sort_by_time(uint32_t largest_offset) {
-    constexpr int kMaxBits = 11;
-    int bits = 1;
-    while (bits < 32 && largest_offset >> bits) ++bits;
-    const int passes = (bits + kMaxBits - 1) / kMaxBits, width = (bits + passes - 1) / passes;
-    const uint32_t num_digits = 1u << width;
-    spare_.resize(records_.size());
-    for (int shift = 32; shift < 32 + passes * width; shift += width) {
-      uint32_t next[1 << kMaxBits] = {};
-      for (uint64_t record : records_) ++next[(record >> shift) & (num_digits - 1)];
-      uint32_t sum = 0;
-      for (uint32_t digit = 0; digit < num_digits; ++digit) sum += std::exchange(next[digit], sum);
-      for (uint64_t record : records_) spare_[next[(record >> shift) & (num_digits - 1)]++] = record;
-      records_.swap(spare_);
-    }
-  }
-
-  std::vector<uint64_t> records_, spare_;
-};
-
-// All events of a clip, sorted. The work goes by a few frames at a time, so that their records stay in cache.
-template <typename Detect>
-void list_events(const int64_t* edges_us, int64_t num_frames, int64_t num_pixels, bool labels, int threads,
-                 Detect& detect, EventColumns& events) {
-  constexpr int64_t kPixelsAtOnce = 1 << 19;
-  threads = std::max(threads, 1);
-  const int64_t num_tiles = (num_pixels + kTile - 1) / kTile;
-  const int64_t step = std::max<int64_t>(kPixelsAtOnce / std::max<int64_t>(num_pixels, 1), threads);
-  std::vector<Records> tiles(num_tiles);
-  std::vector<IntervalWriter> writers(threads);
-  std::vector<int64_t> starts(step + 1);
-  int64_t capacity = 0;
-  for (int64_t first = 0; first < num_frames; first += step) {
-    const int64_t stop = std::min(first + step, num_frames), frames = stop - first;
-#pragma omp parallel for schedule(dynamic) num_threads(static_cast<int>(std::min<int64_t>(threads, num_tiles)))
-    for (int64_t tile = 0; tile < num_tiles; ++tile) {
-      tiles[tile].clear();
-      const int64_t begin = tile * kTile;
-      detect(begin, std::min(kTile, num_pixels - begin), first, stop, false, tiles[tile]);
-    }
-    starts[0] = events.count;
+  void cut(const std::vector<Records>& tiles, int64_t frames, int slice_bits, const std::vector<int>& shifts,
+           int64_t total) {
+    const size_t slices = size_t{1} << slice_bits;
+    cut_.reserve(total);
+    starts_.resize(frames);
+    uint32_t at = 0;
     for (int64_t frame = 0; frame < frames; ++frame) {
-      starts[frame + 1] = starts[frame];
-      for (const Records& tile : tiles) starts[frame + 1] += tile.count(frame);
-    }
-    events.count = starts[frames];
-    if (events.count > capacity) {  // room for the rest of the clip, should it go on like this
-      capacity = events.count + events.count / stop * (num_frames - stop) / 8 * 9;
-      events.t_us.reserve(capacity);
-      events.x.reserve(capacity);
-      events.y.reserve(capacity);
-      events.p.reserve(capacity);
-      if (labels) events.noise.reserve(capacity);
-    }
-    const int useful = static_cast<int>(std::min<int64_t>({threads, frames, 1 + (starts[frames] - starts[0]) / 32768}));
-#pragma omp parallel for schedule(static) num_threads(useful)
-    for (int thread = 0; thread < useful; ++thread) {
-      IntervalWriter& writer = writers[thread];
-      for (int64_t frame = thread; frame < frames; frame += useful) {
-        writer.clear();
-        for (const Records& tile : tiles) writer.add(tile.begin(frame), tile.end(frame));
-        const int64_t start_us = edges_us[first + frame];
-        writer.write(start_us, static_cast<uint32_t>(edges_us[first + frame + 1] - start_us), labels, events,
-                     starts[frame]);
+      next_.assign(slices, 0);
+      for (int64_t tile = 0; tile < num_tiles_; ++tile) {
+        loops::count_digits({tiles[tile].begin(frame), tiles[tile].end(frame)}, shifts[frame], ~0u, next_.data());
+      }
+      starts_[frame].assign(1, at);
+      for (uint32_t& count : next_) starts_[frame].push_back(at += std::exchange(count, at));
+      for (int64_t tile = 0; tile < num_tiles_; ++tile) {
+        loops::scatter({tiles[tile].begin(frame), tiles[tile].end(frame)}, shifts[frame], ~0u, next_.data(),
+                       cut_.data());
       }
     }
   }
-  events.t_us.reserve(events.count);
-  events.x.reserve(events.count);
-  events.y.reserve(events.count);
-  events.p.reserve(events.count);
-  if (labels) events.noise.reserve(events.count);
+
+  int64_t first_tile_ = 0, num_tiles_ = 0;
+  bool sliced_ = false;
+  std::vector<Records> tiles_;                   // if not sliced
+  Buffer<uint64_t> cut_;                         // if sliced: by frame, slice and pixel
+  std::vector<std::vector<uint32_t>> starts_;    // of the slices of each frame
+  std::vector<uint32_t> next_;
+};
+
+// Sorts records of one interval by time, stably, and writes them; holds the working space of one thread.
+class SliceWriter {
+ public:
+  // The records of `parts` differ in the lowest `bits` bits of their time; they go to `events` from row `at` on.
+  void write(const std::vector<RecordRange>& parts, int64_t size, int bits, int64_t start_us,
+             const EventColumns& events, int64_t at) {
+    const uint64_t* sorted = sort(parts, size, bits);
+    constexpr int64_t kAtOnce = 1024;
+    for (int64_t i = 0; i < size; i += kAtOnce) {
+      loops::unpack(sorted + i, std::min(kAtOnce, size - i), start_us, events.t_us.data() + at + i,
+                    events.x.data() + at + i, events.y.data() + at + i, events.p.data() + at + i);
+    }
+    if (events.labels) {
+      for (int64_t i = 0; i < size; ++i) events.noise.data()[at + i] = event_is_noise(sorted[i]);
+    }
+  }
+
+ private:
+  static constexpr int kMaxBits = 10;  // of a digit
+
+  // A radix sort, least significant digit first.
+  const uint64_t* sort(const std::vector<RecordRange>& parts, int64_t size, int bits) {
+    a_.reserve(size);
+    b_.reserve(size);
+    const int passes = std::max((bits + kMaxBits - 1) / kMaxBits, 1), width = (bits + passes - 1) / passes;
+    const uint32_t mask = (1u << width) - 1;
+    uint64_t *out = a_.data(), *spare = b_.data();
+    for (int pass = 0; pass < passes; ++pass) {
+      const RecordRange all{spare, spare + size};
+      const RecordRange *first = pass > 0 ? &all : parts.data(), *last = pass > 0 ? &all + 1 : first + parts.size();
+      next_.assign(size_t{1} << width, 0);
+      for (const RecordRange* part = first; part < last; ++part) {
+        loops::count_digits(*part, pass * width, mask, next_.data());
+      }
+      start_places(next_);
+      for (const RecordRange* part = first; part < last; ++part) {
+        loops::scatter(*part, pass * width, mask, next_.data(), out);
+      }
+      std::swap(out, spare);
+    }
+    return spare;
+  }
+
+  Buffer<uint64_t> a_, b_;
+  std::vector<uint32_t> next_;
+};
+
+// The whole of making a list: a few frames at a time, so that their records stay in cache.
+template <typename Detect>
+class ListMaker {
+ public:
+  ListMaker(const int64_t* edges_us, int64_t num_frames, int64_t num_pixels, int threads, Detect& detect,
+            EventColumns& events)
+      : edges_us_(edges_us), num_frames_(num_frames), num_pixels_(num_pixels), threads_(std::max(threads, 1)),
+        detect_(detect), events_(events), writers_(threads_) {
+    const int64_t num_tiles = (num_pixels + kTile - 1) / kTile;
+    const int64_t per_group = std::clamp<int64_t>(num_tiles / (4 * threads_), 1, kGroup);
+    for (int64_t tile = 0; tile < num_tiles; tile += per_group) {
+      groups_.emplace_back(tile, std::min(per_group, num_tiles - tile));
+    }
+  }
+
+  void run() {
+    const int64_t step = std::max<int64_t>(kPixelsAtOnce / std::max<int64_t>(num_pixels_, 1), threads_);
+    int64_t expected = num_pixels_ / 4;  // events in an interval: a guess that decides nothing but speed
+    for (int64_t first = 0; first < num_frames_; first += step) {
+      const int64_t stop = std::min(first + step, num_frames_), before = events_.count;
+      while (expected > 4 * kSlice && slice_bits_ < kMaxSliceBits && expected >> slice_bits_ > kSlice) ++slice_bits_;
+      detect(first, stop);
+      make_room(stop);
+      write(first);
+      expected = (events_.count - before) / (stop - first);
+    }
+    events_.reserve(events_.count, events_.count);
+  }
+
+ private:
+  static constexpr int64_t kGroup = 8;               // tiles whose records stay in the second-level cache
+  static constexpr int64_t kPixelsAtOnce = 1 << 19;
+  static constexpr int64_t kSlice = 1 << 14, kMaxSliceBits = 8;
+
+  struct Job {
+    int64_t frame, slice, at, size;
+  };
+
+  void detect(int64_t first, int64_t stop) {
+    shifts_.clear();
+    for (int64_t frame = first; frame < stop; ++frame) shifts_.push_back(std::max(bits_of(frame) - slice_bits_, 0));
+    const int64_t num_groups = static_cast<int64_t>(groups_.size());
+#pragma omp parallel num_threads(static_cast<int>(std::min<int64_t>(threads_, num_groups)))
+    {
+      std::vector<Records> scratch;
+#pragma omp for schedule(dynamic)
+      for (int64_t group = 0; group < num_groups; ++group) {
+        groups_[group].detect(num_pixels_, first, stop, slice_bits_, shifts_, scratch, detect_);
+      }
+    }
+    jobs_.clear();
+    for (int64_t frame = 0; frame < stop - first; ++frame) {
+      for (int64_t slice = 0; slice < int64_t{1} << slice_bits_; ++slice) {
+        int64_t size = 0;
+        for (const TileGroup& group : groups_) size += group.count(frame, slice);
+        jobs_.push_back({frame, slice, events_.count, size});
+        events_.count += size;
+      }
+    }
+  }
+
+  // Makes room for the rest of the clip as well, should it go on like this.
+  void make_room(int64_t stop) {
+    if (events_.count <= events_.t_us.capacity()) return;
+    events_.reserve(events_.count + events_.count / stop * (num_frames_ - stop) / 8 * 9, jobs_[0].at);
+  }
+
+  void write(int64_t first) {
+    const int64_t num_jobs = static_cast<int64_t>(jobs_.size()), size = events_.count - jobs_[0].at;
+    const int useful = static_cast<int>(std::min<int64_t>({threads_, num_jobs, 1 + size / 32768}));
+#pragma omp parallel for schedule(static, 1) num_threads(useful)
+    for (int thread = 0; thread < useful; ++thread) {
+      std::vector<RecordRange> parts;
+      for (int64_t i = thread; i < num_jobs; i += useful) {
+        const Job& job = jobs_[i];
+        parts.clear();
+        for (const TileGroup& group : groups_) group.add_to(parts, job.frame, job.slice);
+        const int bits = slice_bits_ > 0 ? shifts_[job.frame] : bits_of(first + job.frame);
+        writers_[thread].write(parts, job.size, bits, edges_us_[first + job.frame], events_, job.at);
+      }
+    }
+  }
+
+  int bits_of(int64_t frame) const { return bit_length(static_cast<uint32_t>(edges_us_[frame + 1] - edges_us_[frame])); }
+
+  const int64_t* edges_us_;
+  int64_t num_frames_, num_pixels_;
+  int threads_, slice_bits_ = 0;
+  Detect& detect_;
+  EventColumns& events_;
+  std::vector<TileGroup> groups_;
+  std::vector<SliceWriter> writers_;
+  std::vector<int> shifts_;  // of the frames at hand
+  std::vector<Job> jobs_;
+};
+
+// All events of a clip, sorted.
+template <typename Detect>
+void list_events(const int64_t* edges_us, int64_t num_frames, int64_t num_pixels, int threads, Detect& detect,
+                 EventColumns& events) {
+  ListMaker<Detect>(edges_us, num_frames, num_pixels, threads, detect, events).run();
 }
 
 // Adds records to bins (common/bins.h). Threads may share `values` as long as no two add to the same cell.
