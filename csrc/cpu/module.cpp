@@ -1,4 +1,4 @@
-// The extension module: gathers what events.cpp and neurons.cpp export. No torch headers, so one build serves every
+// The extension module: gathers what the other files export. No torch headers, so one build serves every
 // torch version: pointers come in as integers, sizes and strides as numbers, and nothing is owned here.
 #include <pybind11/pybind11.h>
 
@@ -7,6 +7,7 @@
 #endif
 #include <string>
 
+void bind_camera(pybind11::module_& m);
 void bind_events(pybind11::module_& m);
 void bind_bins(pybind11::module_& m);
 void bind_neurons(pybind11::module_& m);
@@ -27,6 +28,7 @@ static std::string build_info() {
 PYBIND11_MODULE(_cpu, m) {
   m.doc() = "neuroav CPU kernels";
   m.def("build_info", &build_info);
+  bind_camera(m);
   bind_events(m);
   bind_bins(m);
   bind_neurons(m);

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from neuroav.checks import check_choice, check_dtype, check_shape, fail
+from neuroav.events.camera import EventCamera
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Events:
         y: ``(E,)`` int16 row.
         p: ``(E,)`` uint8 polarity: 0 OFF (darker), 1 ON (brighter).
         sensor_size: ``(H, W)``.
+        is_noise: ``(E,)`` uint8, 1 for events that the scene did not cause, where asked for (see
+            ``frames_to_events``); else ``None``.
 
     Example:
         >>> one = torch.ones(1)
@@ -33,34 +36,55 @@ class Events:
     y: Tensor
     p: Tensor
     sensor_size: tuple[int, int]
+    is_noise: Tensor | None = None
 
     def __len__(self) -> int:
         return self.t_us.shape[0]
 
     def numpy(self) -> dict[str, np.ndarray]:
-        """Return the four columns as arrays, by name, without copying."""
-        return {"t_us": self.t_us.numpy(), "x": self.x.numpy(), "y": self.y.numpy(), "p": self.p.numpy()}
+        """Return the columns as arrays, by name, without copying."""
+        columns = {"t_us": self.t_us, "x": self.x, "y": self.y, "p": self.p, "is_noise": self.is_noise}
+        return {name: column.numpy() for name, column in columns.items() if column is not None}
 
     def between(self, start_us: int, stop_us: int) -> Events:
         """Return the events with ``start_us < t <= stop_us``, as views (the rule of every time bin in this package)."""
         bounds = torch.searchsorted(self.t_us, torch.tensor([start_us, stop_us], device=self.t_us.device), right=True)
         part = slice(int(bounds[0]), int(bounds[1]))
-        return Events(self.t_us[part], self.x[part], self.y[part], self.p[part], self.sensor_size)
+        is_noise = None if self.is_noise is None else self.is_noise[part]
+        return Events(self.t_us[part], self.x[part], self.y[part], self.p[part], self.sensor_size, is_noise)
 
 
 @dataclass(frozen=True)
 class EventState:
-    """What each pixel remembers between calls, in units of 2^-16 nat of log intensity. Never changed in place.
+    """What each pixel remembers between calls. Passed and returned, never changed in place; ``H W`` are the region's.
 
     Attributes:
-        reference: ``(H, W)`` int32 level of the last event.
-        last: ``(H, W)`` int32 log intensity of the last frame.
+        reference: ``(H, W)`` int32 brightness that the pixel compares with, in units of 1 / ``units`` nat.
+        last: ``(H, W)`` int32 brightness of the last frame, after the low pass, in the same units.
         t_us: Time of the last frame in microseconds.
+        units: Per nat: 2^16 for an ideal camera and 8-bit frames, else 2^24.
+        frame: Number of frames since the start of the clip, less one.
+        stage: ``(H, W)`` int32 brightness behind the first of two low-pass stages, or ``None``.
+        voltage: ``(H, W)`` int32 photoreceptor noise, or ``None``.
+        next_us: ``(H, W)`` int64 time of the next candidate for a shot noise event, or ``None``.
+        fired_us: ``(H, W)`` int64 time of the last event, where there is a refractory period, or ``None``.
+        camera: Whose state it is; ``None`` where that is not known, and then not checked.
+        sensor_size: ``(H, W)`` of the frames, or ``None`` where the state is of all of them.
+        origin: Row and column of the region's first pixel.
     """
 
     reference: Tensor
     last: Tensor
     t_us: int
+    units: int = 1 << 16
+    frame: int = 0
+    stage: Tensor | None = None
+    voltage: Tensor | None = None
+    next_us: Tensor | None = None
+    fired_us: Tensor | None = None
+    camera: EventCamera | None = None
+    sensor_size: tuple[int, int] | None = None
+    origin: tuple[int, int] = (0, 0)
 
 
 KINDS = ("counts", "voxels", "latest")  # in the order of their codes in csrc/common/bins.h
