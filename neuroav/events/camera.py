@@ -53,8 +53,8 @@ class LinLog:
     ``knee`` is a grey level in [2, 255]. Differs from the paper: nothing; 20 is the value of its program.
 
     Example:
-        >>> (LinLog().table()[[0, 20, 255]] / 65536).tolist()
-        [0.0, 2.9957275390625, 5.5412750244140625]
+        >>> LinLog().table()[[0, 20, 255]].tolist()
+        [0, 196328, 363152]
     """
 
     knee: float = 20

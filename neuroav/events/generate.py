@@ -90,7 +90,9 @@ def frames_to_events(
     camera = camera.replace(**changes) if changes else camera
     check_choice(where, "backend", backend, BACKENDS)
     if backend == "v2e":
-        return _run_v2e(frames, t_us, camera, state, roi, labels)
+        if state is not None or roi is not None or labels:
+            raise fail(where, "no state, roi or labels with backend='v2e'", "one of them")
+        return _run_v2e(torch.as_tensor(frames), torch.as_tensor(t_us), camera)
     clip = _prepare(where, frames, t_us, camera, state, roi)
     is_noise = None
     if clip.is_ideal:
@@ -197,7 +199,8 @@ def bin_frames(
         columns_of = (events.t_us, events.x, events.y, events.p)
         return bin_events(*columns_of, *events.sensor_size, bins.code, edges_us, rows, columns), end
     clip = _prepare("bin_frames", frames, t_us, camera, state, None)
-    into = (bins.code, bins.edges_us.to(clip.frames.device), *(bins.grid or clip.sensor_size))
+    rows, columns = bins.grid or clip.sensor_size
+    into = (bins.code, bins.edges_us.to(clip.frames.device), rows, columns)
     if clip.is_ideal:
         values, level, last = ideal.contrast_bins(*clip.ideal_arguments(), *into)
         return values, clip.after_ideal(level, last)
@@ -231,7 +234,7 @@ class _Clip:
     def is_ideal(self) -> bool:
         return self.camera.is_ideal and not self.is_float
 
-    def ideal_arguments(self) -> tuple[Any, ...]:
+    def ideal_arguments(self) -> tuple[Tensor, Tensor, Tensor, int, int, Tensor, Tensor]:
         on, off = (n >> 8 for n in noise.fine(self.camera, False))
         table = self.camera.brightness.table().to(self.frames.device)
         return self.frames, self.edges_us, table, on, off, self.state.reference, self.state.last
@@ -257,14 +260,15 @@ class _Clip:
         return clip, sensor, numbers, full.State(*(none if tensor is None else tensor for tensor in pixels))
 
     def after_ideal(self, reference: Tensor, last: Tensor) -> EventState:
-        return dataclasses.replace(self.state, reference=reference, last=last, **self._moved_on())
+        return self._moved(reference=reference, last=last)
 
     def after(self, moved: full.State) -> EventState:
         tensors = {name: tensor if tensor.numel() else None for name, tensor in moved._asdict().items()}
-        return dataclasses.replace(self.state, **tensors, **self._moved_on())
+        return self._moved(**tensors)
 
-    def _moved_on(self) -> dict[str, int]:
-        return {"t_us": int(self.edges_us[-1]), "frame": self.state.frame + len(self.frames)}
+    def _moved(self, **tensors: Any) -> EventState:
+        frame = self.state.frame + len(self.frames)
+        return dataclasses.replace(self.state, t_us=int(self.edges_us[-1]), frame=frame, **tensors)
 
 
 def _prepare(
@@ -313,6 +317,7 @@ def _first_state(
     window = (*origin, *frame.shape)
     voltage = noise.first_voltage(camera, window, frame.device) if camera.photoreceptor_hz > 0 else None
     gap_us = noise.first_gap_us(camera, window, is_float, frame.device) if camera.shot_hz > 0 else None
+    fired_us = torch.full(frame.shape, -reference_camera.NEVER, device=frame.device)
     return EventState(
         reference=last if voltage is None else last + voltage,
         last=last,
@@ -321,7 +326,7 @@ def _first_state(
         stage=last if camera.cutoff_hz > 0 and camera.poles == 2 else None,
         voltage=voltage,
         next_us=None if gap_us is None else gap_us + t_us,
-        fired_us=torch.full(frame.shape, -reference_camera.NEVER, device=frame.device) if camera.refractory_us > 0 else None,
+        fired_us=fired_us if camera.refractory_us > 0 else None,
         camera=camera,
         sensor_size=sensor_size,
         origin=origin,
@@ -417,7 +422,7 @@ def _difference(one: EventCamera | None, other: EventCamera) -> str:
     return ", ".join(f"{name} {value}" for (name, value), wanted in pairs if value != wanted)
 
 
-# ----------------------------------------------------------------------------------------------------------- other times
+# ---------------------------------------------------------------------------------------------------------- other times
 
 
 def _restamped(events: Events, clip: _Clip) -> Events:
@@ -445,16 +450,10 @@ def _number_in_run(key: Tensor) -> Tensor:
     return torch.empty_like(within).scatter_(0, order, within + 1)
 
 
-def _run_v2e(
-    frames: Tensor | np.ndarray,
-    t_us: Tensor | np.ndarray,
-    camera: EventCamera,
-    state: EventState | None,
-    roi: Region | None,
-    labels: bool,
-) -> tuple[Events, EventState]:
-    if state is not None or roi is not None or labels:
-        raise fail("frames_to_events", "no state, roi or labels with backend='v2e'", "one of them")
+def _run_v2e(frames: Tensor, t_us: Tensor, camera: EventCamera) -> tuple[Events, EventState]:
+    """Return v2e's events; it keeps its state to itself, so ours is that of a clip that begins with the last frame."""
     from neuroav.events.v2e import v2e_events
 
-    return v2e_events(frames, t_us, camera)
+    _prepare("frames_to_events", frames, t_us, camera, None, None)
+    state = _prepare("frames_to_events", frames[-1:], t_us[-1:], camera, None, None).state
+    return v2e_events(frames, t_us, camera), state

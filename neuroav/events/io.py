@@ -193,7 +193,8 @@ def _convert(
         if state is None:
             first_us = int(t_us[0])
             film = FilmWriter(film_path, size, _rate(t_us)) if film_path is not None else None
-        events, state = frames_to_events(np.ascontiguousarray(frames), t_us, state=state, **settings)
+        frames = np.ascontiguousarray(frames)
+        events, state = frames_to_events(frames, t_us, contrast_on=contrast, contrast_off=contrast, state=state)
         writer.append(events, t_us)
         if film is not None:
             film.write(frames, t_us, events)

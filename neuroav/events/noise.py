@@ -2,7 +2,7 @@ r"""What a real pixel adds to the ideal one, in integers: bandwidth, leak, noise
 
 Each frame interval of each pixel goes through these steps. Brightness is in units of 2^-24 nat.
 
-1. **Bandwidth** (``cutoff_hz``, ``poles``). One or two first-order low-pass stages whose bandwidth grows with the light:
+1. **Bandwidth** (``cutoff_hz``, ``poles``). One or two first-order low-pass stages, faster in brighter light:
    :math:`L \mathrel{+}= \varepsilon (L_{frame} - L)`, :math:`\varepsilon = \min(1, 2 \pi f_c \Delta t (I + 20) / 275)`
    with the grey level ``I`` of the frame; of float frames the grey level whose brightness by the camera's law is the
    highest not above theirs. The clip starts settled.
@@ -25,8 +25,8 @@ from the paper: shot noise has the right rate at any frame rate and its events t
 per pixel and frame, at the frame's time); thresholds get a reference that leaks within the interval, not before it; the
 variance of low-passed noise is a formula instead of a simulation, and the noise has it from the first frame on.
 
-Random numbers come from Philox-4x32-10 [salmon2011] by (seed, place in the sensor, frame, purpose), Gaussians and waiting
-times from them through tables: the same on every device and for every way of cutting a clip.
+Random numbers come from Philox-4x32-10 [salmon2011] by (seed, place in the sensor, frame, purpose), Gaussians and
+waiting times from them through tables: the same on every device and for every way of cutting a clip.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def photoreceptor_noise(camera: EventCamera) -> float:
     Example:
         >>> camera = EventCamera(photoreceptor_hz=2.0, cutoff_hz=100.0)
         >>> round(photoreceptor_noise(camera), 4)
-        0.0563
+        0.0517
     """
     if camera.photoreceptor_hz == 0:
         return 0.0

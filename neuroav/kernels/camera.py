@@ -91,7 +91,7 @@ def camera_events(
 def camera_bins(
     clip: Clip, sensor: Sensor, numbers: Numbers, state: State, kind: int, bin_edges_us: Tensor, rows: int, columns: int
 ) -> tuple[Tensor, State]:
-    """Return the bins ``(T, P, rows, columns)`` of the same events, and the new state; ``top`` and ``left`` must be 0."""
+    """Return the bins ``(T, P, rows, columns)`` of those events and the new state; ``top`` and ``left`` must be 0."""
     values, tensors = torch.ops.neuroav.camera_bins(
         list(clip), list(sensor), list(numbers), list(state), kind, bin_edges_us, rows, columns
     )
@@ -119,13 +119,13 @@ def _no_values(kind, bin_edges_us, rows, columns):
 
 
 def _camera_events_cpu(clip, sensor, numbers, state, labels):
-    view, keep, state = _clip_cpu(clip, sensor, numbers, state)
+    view, _keep, state = _clip_cpu(clip, sensor, numbers, state)
     columns = cpu.module.camera_events(view, labels, torch.get_num_threads())
     return *(torch.from_numpy(column) for column in columns), state
 
 
 def _camera_bins_cpu(clip, sensor, numbers, state, kind, bin_edges_us, rows, columns):
-    view, keep, state = _clip_cpu(clip, sensor, numbers, state)
+    view, _keep, state = _clip_cpu(clip, sensor, numbers, state)
     bin_edges_us = bin_edges_us.contiguous()
     values = _no_values(kind, bin_edges_us, rows, columns)
     values.fill_(torch.iinfo(torch.int64).min if kind == reference_bins.LATEST else 0)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from neuroav.checks import InputError
-from neuroav.events.generate import frames_to_events, log_table
+from neuroav.events.camera import Log
+from neuroav.events.generate import frames_to_events
 from neuroav.events.types import EventState
 
 SENSOR = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "events" / "slider_depth_davis240c.npz"
@@ -75,7 +76,7 @@ def test_slow_ramp_has_the_closed_form_count_whatever_the_frame_rate():
 
 
 def test_a_tie_fires_and_one_unit_less_does_not():
-    step = int(log_table()[120] - log_table()[100])
+    step = int(Log().table()[120] - Log().table()[100])
     for units, count in [(step, 1), (step + 1, 0)]:
         contrast = units / 65536
         assert round(65536 * contrast) == units
@@ -95,7 +96,7 @@ def test_conservation_is_exact(frames, contrast_on, contrast_off):
     on, off = round(65536 * contrast_on), round(65536 * contrast_off)
     pixel = events.y.long() * frames.shape[2] + events.x.long()
     signed = torch.bincount(pixel, torch.where(events.p == 1, on, -off).double(), minlength=frames[0].size)
-    first = log_table()[torch.from_numpy(frames[0]).long()]
+    first = Log().table()[torch.from_numpy(frames[0]).long()]
     assert torch.equal(state.reference, first + signed.reshape(first.shape).int())
     rest = state.last - state.reference
     assert bool(((rest > -off) & (rest < on)).all())
@@ -137,8 +138,8 @@ def test_time_shift_shifts_and_time_scale_scales():
 def test_brightness_gain_leaves_events_alone_without_an_offset_only():
     frames = _clip(10, 30, 5, 60, 20)
     for log_eps, same in [(1e-6, True), (20.0, False)]:
-        plain, _ = frames_to_events(frames, _times(5), log_eps=log_eps)
-        twice, _ = frames_to_events(frames * 4, _times(5), log_eps=log_eps)
+        plain, _ = frames_to_events(frames, _times(5), brightness=Log(log_eps))
+        twice, _ = frames_to_events(frames * 4, _times(5), brightness=Log(log_eps))
         assert (len(plain) == len(twice)) is same
 
 
@@ -177,7 +178,7 @@ def test_numpy_is_welcome():
 @pytest.mark.parametrize(
     ("changes", "kind", "match"),
     [
-        ({"frames": torch.zeros(2, 3, 3)}, TypeError, "frames of dtype torch.uint8, got torch.float32"),
+        ({"frames": torch.zeros(2, 3, 3).int()}, TypeError, "frames of dtype torch.uint8 or torch.float32"),
         ({"frames": torch.zeros(2, 3, dtype=torch.uint8)}, InputError, "frames of shape"),
         ({"frames": torch.zeros(2, 0, 3, dtype=torch.uint8)}, InputError, "sides in"),
         ({"frames": torch.zeros(0, 3, 3, dtype=torch.uint8), "t_us": _times(0)}, InputError, "at least one frame"),
@@ -189,7 +190,7 @@ def test_numpy_is_welcome():
         ({"contrast_on": 0.0}, InputError, "contrast_on in"),
         ({"contrast_off": -1.0}, InputError, "contrast_off in"),
         ({"contrast_off": float("nan")}, InputError, "contrast_off in"),
-        ({"log_eps": 0.0}, InputError, "log_eps in"),
+        ({"log_eps": 1.0}, InputError, "every parameter to be one of"),
     ],
 )
 def test_bad_arguments_are_named(changes, kind, match):
@@ -203,10 +204,13 @@ def test_a_state_that_does_not_fit_is_refused():
     _, state = frames_to_events(frames, _times(10))
     with pytest.raises(InputError, match="strictly increasing"):
         frames_to_events(frames, _times(10), state=state)
-    with pytest.raises(InputError, match=r"state\.reference of shape"):
+    with pytest.raises(InputError, match=r"a state of a sensor of \(12, 18\)"):
         frames_to_events(frames[:, 1:], _times(10) + 100_000, state=state)
-    with pytest.raises(InputError, match="same thresholds"):
+    with pytest.raises(InputError, match=r"the same camera, got contrast_on 0\.2"):
         frames_to_events(frames, _times(10) + 100_000, contrast_on=0.01, state=state)
+    bare = EventState(state.reference, state.last, state.t_us)
+    with pytest.raises(InputError, match="same thresholds"):
+        frames_to_events(frames, _times(10) + 100_000, contrast_on=0.01, state=bare)
     wrong = EventState(state.reference.float(), state.last, state.t_us)
     with pytest.raises(TypeError, match=r"state\.reference of dtype"):
         frames_to_events(frames, _times(10) + 100_000, state=wrong)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from neuroav.events.generate import frames_to_events, log_table
+from neuroav.events.camera import Log
+from neuroav.events.generate import frames_to_events
 from neuroav.kernels import cpu, reference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +59,7 @@ def _times(frames, gap):
 
 def _op_arguments(case):
     frames, gap, contrast_on, contrast_off, log_eps = CASES[case]
-    table = log_table(log_eps)
+    table = Log(log_eps).table()
     first = table[frames[0].long()]
     on, off = round(65536 * contrast_on), round(65536 * contrast_off)
     return frames[1:], _times(frames, gap), table, on, off, first, first
@@ -66,7 +67,7 @@ def _op_arguments(case):
 
 def _run(case, **changes):
     frames, gap, contrast_on, contrast_off, log_eps = CASES[case]
-    settings = {"contrast_on": contrast_on, "contrast_off": contrast_off, "log_eps": log_eps} | changes
+    settings = {"contrast_on": contrast_on, "contrast_off": contrast_off, "brightness": Log(log_eps)} | changes
     return frames_to_events(frames, _times(frames, gap), **settings)
 
 
@@ -139,7 +140,8 @@ def test_compiled_takes_any_layout():
 @pytest.mark.parametrize("pieces", [[1, 1, 5], [2, 3], [0, 4]])
 def test_any_chunking_gives_the_same_events(case, pieces):
     frames, gap, contrast_on, contrast_off, log_eps = CASES[case]
-    t_us, settings = _times(frames, gap), {"contrast_on": contrast_on, "contrast_off": contrast_off, "log_eps": log_eps}
+    settings = {"contrast_on": contrast_on, "contrast_off": contrast_off, "brightness": Log(log_eps)}
+    t_us = _times(frames, gap)
     whole, last = frames_to_events(frames, t_us, **settings)
     cuts = [1, *pieces, len(frames) - 1 - sum(pieces)]
     state, parts = None, []
