@@ -15,13 +15,16 @@ constexpr int64_t kOutside = -1, kSeveral = -2;  // a frame without a bin, or wi
 
 // The cell of a pixel, as cell_row_start and cell_column of bins.h give it; sides are below 2^15 and so products fit.
 struct Cells {
-  uint32_t width, rows, columns;
+  uint32_t width, rows, columns, plane;
+  bool are_pixels;
   Divisor by_width, by_height;
 
   __device__ void set(const BinLayout& bins) {
     width = static_cast<uint32_t>(bins.width);
     rows = static_cast<uint32_t>(bins.rows);
     columns = static_cast<uint32_t>(bins.columns);
+    plane = rows * columns;
+    are_pixels = bins.rows == bins.height && bins.columns == bins.width;
     by_width.set(width);
     by_height.set(static_cast<uint32_t>(bins.height));
   }
@@ -29,6 +32,7 @@ struct Cells {
     return by_height.divide(y * rows) * columns + by_width.divide(x * columns);
   }
   __device__ uint32_t of_pixel(uint32_t pixel) const {
+    if (are_pixels) return pixel;
     const uint32_t y = by_width.divide(pixel);
     return of(y, pixel - y * width);
   }
@@ -75,9 +79,11 @@ struct BinSink {
   const int64_t* bin_of_frame;
   Value* values;
   int64_t whole;  // the one bin of this frame, kOutside or kSeveral
+  Value* bin;     // its values
 
   __device__ void begin(const Walk& walk, int64_t frame) {
     whole = bin_of_frame[frame];
+    bin = values + 2 * whole * shared.cells.plane;
   }
   __device__ void fire(const Walk& walk, int64_t frame, const Firing& firing, bool active) {
     if (whole == kOutside) return;
@@ -87,10 +93,9 @@ struct BinSink {
       if (active) add_events(walk, frame, firing, p, cell);
       return;
     }
-    const BinLayout& bins = shared.bins;
-    uint32_t* const counts = reinterpret_cast<uint32_t*>(values) + bin_place(bins, whole, 0, 0);
-    const uint32_t place = static_cast<uint32_t>(p * bins.rows * bins.columns) + cell;
-    if (bins.columns * 4 <= bins.width) {
+    uint32_t* const counts = reinterpret_cast<uint32_t*>(bin);
+    const uint32_t place = p * shared.cells.plane + cell;
+    if (shared.cells.columns * 4 <= shared.cells.width) {
       add_counts(counts, place, firing.count(), active);
     } else if (active) {
       atomicAdd(counts + place, firing.count());
@@ -125,7 +130,7 @@ __device__ void bin_frames(const Clips& clips, const BinLayout& bins, const int6
   const int64_t tile = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kLanes;
   const int64_t clip = tile / tiles_of(clips.num_pixels);  // beyond the last clip, nothing is read or written
   BinSink<kKind, Value> sink{shared, bins.edges_us + clip * bins.num_edges, bin_of_frame + clip * clips.num_frames,
-                             values + clip * bin_place(bins, bin_steps(bins), 0, 0), kOutside};
+                             values + clip * bin_place(bins, bin_steps(bins), 0, 0), kOutside, nullptr};
   walk_tile(clips, sink, final_reference, final_last);
 }
 

@@ -49,7 +49,7 @@ struct Brightness {
   int32_t table[257];  // one more, which no value reaches
   uint8_t index[kCells];
   int32_t shift;
-  Divisor on, off;
+  Divisor thresholds[2];  // OFF, ON
 
   // Cells of 2^shift units cover the table; cell c holds the first grey level (at most 255) that reaches its start.
   __device__ static int32_t shift_of(const int32_t* table) {
@@ -64,15 +64,16 @@ struct Brightness {
     if (threadIdx.x == 0) {
       table[256] = 0x7fffffff;
       shift = shift_of(clips.table);
-      on.set(clips.c_on);
-      off.set(clips.c_off);
+      thresholds[0].set(clips.c_off);
+      thresholds[1].set(clips.c_on);
     }
   }
 
   // signed_crossings of common/contrast.h
   __device__ int32_t crossings(int32_t brightness, int32_t reference) const {
     const int32_t change = brightness - reference;
-    return change >= 0 ? static_cast<int32_t>(on.divide(change)) : -static_cast<int32_t>(off.divide(-change));
+    const int32_t count = static_cast<int32_t>(thresholds[change >= 0].divide(change >= 0 ? change : -change));
+    return change >= 0 ? count : -count;
   }
 
   // Smallest grey with table[grey] >= value, or 256.
@@ -163,6 +164,7 @@ struct Walk {
   int lane, size, whole;  // `size` pixels, read `whole` bytes at a time
   int64_t clip, number;   // this is tile `number` of the clip
   int64_t begin;          // its first pixel
+  const uint8_t* greys;   // of the frame that it has come to, from that pixel on
 
   __device__ Walk(const Clips& clips, const Brightness& brightness, Tile& tile, int64_t global_tile)
       : clips(clips), brightness(brightness), tile(tile), lane(threadIdx.x % kLanes) {
@@ -173,17 +175,15 @@ struct Walk {
     size = static_cast<int>(clips.num_pixels - begin < kTile ? clips.num_pixels - begin : kTile);
     const uint64_t alignment = reinterpret_cast<uint64_t>(clips.frames) | static_cast<uint64_t>(clips.num_pixels);
     whole = alignment % 16 == 0 ? 16 : alignment % 4 == 0 ? 4 : 1;
+    greys = clips.frames + clip * clips.num_frames * clips.num_pixels + begin;
   }
 
-  __device__ const uint8_t* greys_of(int64_t frame) const {
-    return clips.frames + (clip * clips.num_frames + frame) * clips.num_pixels + begin;
-  }
   __device__ int64_t edge_us(int64_t edge) const { return clips.edges_us[clip * (clips.num_frames + 1) + edge]; }
   __device__ int64_t place(int64_t pixel) const { return clip * clips.num_pixels + pixel; }
 
   // Brightness at the start of a frame's interval.
   __device__ int32_t before(int64_t frame, int64_t pixel) const {
-    return frame > 0 ? brightness.table[greys_of(frame - 1)[pixel - begin]] : clips.last[place(pixel)];
+    return frame > 0 ? brightness.table[*(greys + (pixel - begin) - clips.num_pixels)] : clips.last[place(pixel)];
   }
 
   template <class Sink>
@@ -196,11 +196,12 @@ struct Walk {
       }
     }
     __syncwarp();
-    Greys next = load(0);
-    for (int64_t frame = 0; frame < clips.num_frames; ++frame) {
-      const Greys greys = next;
-      next = load(frame + 1);  // on its way while this frame is handled
-      const uint32_t mask = outside(greys, tile.lo + lane * kPerLane / 4, tile.hi + lane * kPerLane / 4);
+    const int mine = size - lane * kPerLane, count = mine < 0 ? 0 : mine < kPerLane ? mine : kPerLane;
+    Greys next = load_greys(greys + lane * kPerLane, clips.num_frames > 0 ? count : 0, whole);
+    for (int64_t frame = 0; frame < clips.num_frames; ++frame, greys += clips.num_pixels) {
+      const Greys now = next;  // and the next one is on its way while this frame is handled
+      if (frame + 1 < clips.num_frames) next = load_greys(greys + clips.num_pixels + lane * kPerLane, count, whole);
+      const uint32_t mask = outside(now, tile.lo + lane * kPerLane / 4, tile.hi + lane * kPerLane / 4);
       sink.begin(*this, frame);
       if (__any_sync(kAll, mask != 0)) fire(sink, frame, mask);
       sink.end(*this, frame);
@@ -216,12 +217,6 @@ struct Walk {
   }
 
  private:
-  __device__ Greys load(int64_t frame) const {
-    const int mine = size - lane * kPerLane;
-    const int count = frame < clips.num_frames && mine > 0 ? (mine < kPerLane ? mine : kPerLane) : 0;
-    return load_greys(greys_of(frame) + lane * kPerLane, count, whole);
-  }
-
   __device__ void set(int i, int32_t level) {
     tile.set(i, level, brightness.first_reaching(level - clips.c_off + 1),
              brightness.first_reaching(level + clips.c_on) - 1);
@@ -240,7 +235,7 @@ struct Walk {
         const int i = tile.active[start + lane];
         firing.pixel = begin + i;
         firing.level = tile.level[i];
-        firing.after = brightness.table[greys_of(frame)[i]];
+        firing.after = brightness.table[greys[i]];
         firing.crossings = brightness.crossings(firing.after, firing.level);
         set(i, firing.level + static_cast<int32_t>(firing.count()) *
                                   reference_step(firing.crossings, clips.c_on, clips.c_off));
