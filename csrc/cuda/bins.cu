@@ -4,7 +4,7 @@
 // Launch locate_frames with ceil(B * F / 256) blocks of 256 threads, bin_frames_* with ceil(B * tiles / 8) blocks of
 // 256, where tiles = ceil(HW / 512), bin_list_* with any number. Values (B, T, P, rows, columns) come in as 0 (counts,
 // voxels) or INT64_MIN (latest). Nothing waits for the host, so all of it can be part of a CUDA graph.
-#include "bins.h"
+#include "bins.cuh"
 #include "detect.cuh"
 
 using namespace neuroav;
@@ -12,48 +12,6 @@ using namespace neuroav;
 namespace {
 
 constexpr int64_t kOutside = -1, kSeveral = -2;  // a frame without a bin, or with more than one
-
-// The cell of a pixel, as cell_row_start and cell_column of bins.h give it; sides are below 2^15 and so products fit.
-struct Cells {
-  uint32_t width, rows, columns, plane;
-  bool are_pixels;
-  Divisor by_width, by_height;
-
-  __device__ void set(const BinLayout& bins) {
-    width = static_cast<uint32_t>(bins.width);
-    rows = static_cast<uint32_t>(bins.rows);
-    columns = static_cast<uint32_t>(bins.columns);
-    plane = rows * columns;
-    are_pixels = bins.rows == bins.height && bins.columns == bins.width;
-    by_width.set(width);
-    by_height.set(static_cast<uint32_t>(bins.height));
-  }
-  __device__ uint32_t of(uint32_t y, uint32_t x) const {
-    return by_height.divide(y * rows) * columns + by_width.divide(x * columns);
-  }
-  __device__ uint32_t of_pixel(uint32_t pixel) const {
-    if (are_pixels) return pixel;
-    const uint32_t y = by_width.divide(pixel);
-    return of(y, pixel - y * width);
-  }
-};
-
-// Adds one event at time t to the values of one clip.
-template <int kKind, class Value>
-__device__ void add_event(const BinLayout& bins, Value* values, int64_t t_us, int32_t p, uint32_t cell) {
-  const int64_t bin = kKind == BINS_VOXEL ? left_node(bins, t_us) : bin_of(bins, t_us);
-  if (bin < 0) return;
-  Value* const at = values + bin_place(bins, bin, p, cell);
-  if (kKind == BINS_COUNTS) {
-    atomicAdd(at, Value{1});
-  } else if (kKind == BINS_LATEST) {
-    atomicMax(reinterpret_cast<long long*>(at), static_cast<long long>(t_us));
-  } else {
-    const int64_t right = right_weight(bins, bin, t_us);
-    atomicAdd(at, static_cast<Value>((int64_t{1} << BINS_WEIGHT_BITS) - right));
-    if (right) atomicAdd(values + bin_place(bins, bin + 1, p, cell), static_cast<Value>(right));
-  }
-}
 
 // Adds the numbers of all active lanes, those for one place together: neighbours mostly share a coarse cell.
 __device__ void add_counts(uint32_t* values, uint32_t place, uint32_t count, bool active) {
@@ -81,11 +39,11 @@ struct BinSink {
   int64_t whole;  // the one bin of this frame, kOutside or kSeveral
   Value* bin;     // its values
 
-  __device__ void begin(const Walk& walk, int64_t frame) {
+  __device__ void begin(const TileWalk& walk, int64_t frame) {
     whole = bin_of_frame[frame];
     bin = values + 2 * whole * shared.cells.plane;
   }
-  __device__ void fire(const Walk& walk, int64_t frame, const Firing& firing, bool active) {
+  __device__ void fire(const TileWalk& walk, int64_t frame, const Firing& firing, bool active) {
     if (whole == kOutside) return;
     const uint32_t cell = active ? shared.cells.of_pixel(static_cast<uint32_t>(firing.pixel)) : 0;
     const int32_t p = firing.crossings > 0;
@@ -101,9 +59,9 @@ struct BinSink {
       atomicAdd(counts + place, firing.count());
     }
   }
-  __device__ void end(const Walk&, int64_t) {}
+  __device__ void end(const TileWalk&, int64_t) {}
 
-  __device__ void add_events(const Walk& walk, int64_t frame, const Firing& firing, int32_t p, uint32_t cell) const {
+  __device__ void add_events(const TileWalk& walk, int64_t frame, const Firing& firing, int32_t p, uint32_t cell) const {
     BinLayout bins = shared.bins;
     bins.edges_us = edges_us;
     const int64_t start_us = walk.edge_us(frame);

@@ -8,12 +8,13 @@
 #pragma once
 
 #include "contrast.h"
+#include "divide.cuh"
+#include "warp.cuh"
 
 namespace neuroav {
 
-constexpr int kLanes = 32, kWarps = 8, kPerLane = 16, kTile = kLanes * kPerLane;  // launch with 256 threads
-constexpr int kCells = 4096;                                                      // of the index of grey levels
-constexpr uint32_t kAll = 0xffffffffu;
+constexpr int kWarps = 8, kPerLane = 16, kTile = kLanes * kPerLane;  // launch with 256 threads
+constexpr int kCells = 4096;                                        // of the index of grey levels
 
 // A batch of clips of equal size, contiguous: frames (B, F, HW), edges_us (B, F + 1), reference and last (B, HW).
 struct Clips {
@@ -25,21 +26,6 @@ struct Clips {
   const int32_t* last;
   int64_t num_clips, num_frames, num_pixels, width;
   int32_t c_on, c_off;
-};
-
-// Division by a number that is the same for all threads, exact for 0 <= n < 2^31 and 1 <= d < 2^31.
-// With 2^(b-1) < d <= 2^b and m = floor(2^(31+b) / d) + 1, m d exceeds 2^(31+b) by at most 2^b, so n m / 2^(31+b)
-// exceeds n / d by less than 1 / d, which never reaches the next whole number; and n m < 2^63.
-struct Divisor {
-  uint64_t factor;
-  int32_t bits;
-
-  __device__ void set(uint32_t d) {
-    bits = 31;
-    while ((uint64_t{1} << (bits - 31)) < d) ++bits;
-    factor = (uint64_t{1} << bits) / d + 1;
-  }
-  __device__ uint32_t divide(uint32_t n) const { return static_cast<uint32_t>(n * factor >> bits); }
 };
 
 __device__ inline int64_t tiles_of(int64_t num_pixels) { return (num_pixels + kTile - 1) / kTile; }
@@ -143,21 +129,9 @@ __device__ inline uint32_t outside(const Greys& greys, const uint32_t* lo, const
   return mask;
 }
 
-// The sum over the lanes before this one, and over all lanes in `total`.
-__device__ inline uint32_t sum_before(uint32_t value, int lane, uint32_t& total) {
-  uint32_t sum = value;
-#pragma unroll
-  for (int step = 1; step < kLanes; step *= 2) {
-    const uint32_t other = __shfl_up_sync(kAll, sum, step);
-    if (lane >= step) sum += other;
-  }
-  total = __shfl_sync(kAll, sum, kLanes - 1);
-  return sum - value;
-}
-
 // One warp on its way through a clip. A Sink is told of every frame and of all that fires:
 //   begin(walk, frame), fire(walk, frame, firing, active), end(walk, frame): by all 32 lanes; `firing` if `active`.
-struct Walk {
+struct TileWalk {
   const Clips& clips;
   const Brightness& brightness;
   Tile& tile;
@@ -166,7 +140,7 @@ struct Walk {
   int64_t begin;          // its first pixel
   const uint8_t* greys;   // of the frame that it has come to, from that pixel on
 
-  __device__ Walk(const Clips& clips, const Brightness& brightness, Tile& tile, int64_t global_tile)
+  __device__ TileWalk(const Clips& clips, const Brightness& brightness, Tile& tile, int64_t global_tile)
       : clips(clips), brightness(brightness), tile(tile), lane(threadIdx.x % kLanes) {
     const int64_t per_clip = tiles_of(clips.num_pixels);
     clip = global_tile / per_clip;
@@ -256,7 +230,7 @@ __device__ void walk_tile(const Clips& clips, Sink& sink, int32_t* final_referen
   const int warp = threadIdx.x / kLanes;
   const int64_t tile = static_cast<int64_t>(blockIdx.x) * kWarps + warp;
   if (tile >= clips.num_clips * tiles_of(clips.num_pixels)) return;
-  Walk walk(clips, brightness, tiles[warp], tile);
+  TileWalk walk(clips, brightness, tiles[warp], tile);
   walk.run(sink);
   if (final_reference) walk.store(final_reference, final_last);
 }

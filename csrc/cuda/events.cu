@@ -11,13 +11,7 @@ using namespace neuroav;
 
 namespace {
 
-// The sum of `value` over the lanes of a warp.
-__device__ uint32_t warp_sum(uint32_t value) {
-  for (int step = kLanes / 2; step > 0; step /= 2) value += __shfl_xor_sync(kAll, value, step);
-  return value;
-}
-
-__device__ int64_t slot(const Walk& walk, int64_t frame) {
+__device__ int64_t slot(const TileWalk& walk, int64_t frame) {
   const int64_t tiles = tiles_of(walk.clips.num_pixels);
   return (walk.clip * walk.clips.num_frames + frame) * tiles + walk.number;
 }
@@ -26,11 +20,11 @@ struct CountSink {
   uint32_t* counts;
   uint32_t sum;
 
-  __device__ void begin(const Walk&, int64_t) { sum = 0; }
-  __device__ void fire(const Walk&, int64_t, const Firing& firing, bool active) {
+  __device__ void begin(const TileWalk&, int64_t) { sum = 0; }
+  __device__ void fire(const TileWalk&, int64_t, const Firing& firing, bool active) {
     if (active) sum += firing.count();
   }
-  __device__ void end(const Walk& walk, int64_t frame) {
+  __device__ void end(const TileWalk& walk, int64_t frame) {
     sum = warp_sum(sum);
     if (walk.lane == 0) counts[slot(walk, frame)] = sum;
   }
@@ -43,12 +37,12 @@ struct WriteSink {
   uint64_t* out;  // where the tile's next record goes
   uint32_t dt_us;
 
-  __device__ void begin(const Walk& walk, int64_t frame) {
+  __device__ void begin(const TileWalk& walk, int64_t frame) {
     const int64_t at = slot(walk, frame);
     out = records + (at > 0 ? ends[at - 1] : 0);
     dt_us = static_cast<uint32_t>(walk.edge_us(frame + 1) - walk.edge_us(frame));
   }
-  __device__ void fire(const Walk& walk, int64_t frame, const Firing& firing, bool active) {
+  __device__ void fire(const TileWalk& walk, int64_t frame, const Firing& firing, bool active) {
     const int32_t step = reference_step(firing.crossings, walk.clips.c_on, walk.clips.c_off);
     uint32_t total;
     const uint32_t at = sum_before(active ? firing.count() : 0, walk.lane, total);
@@ -65,7 +59,7 @@ struct WriteSink {
     }
     out += total;
   }
-  __device__ void end(const Walk&, int64_t) {}
+  __device__ void end(const TileWalk&, int64_t) {}
 };
 
 }  // namespace

@@ -5,15 +5,14 @@
 // last pass writes columns instead of records. Bytes per event with two passes: 8 for the histograms, 16 for the first
 // pass, 8 + 13 for the last. Records arrive in raster order and every step keeps the order of equal digits, so the
 // result is in the documented order; no atomic decides a place.
-#include "contrast.h"
+#include "warp.cuh"
 
 using namespace neuroav;
 
 namespace {
 
-constexpr int kThreads = 512, kLanes = 32, kWarps = kThreads / kLanes, kItems = 8, kBatch = kThreads * kItems;
+constexpr int kThreads = 512, kWarps = kThreads / kLanes, kItems = 8, kBatch = kThreads * kItems;
 constexpr int kMaxBits = 9, kDigits = 1 << kMaxBits, kMaxPasses = 4;
-constexpr uint32_t kAll = 0xffffffffu;
 static_assert(kDigits == kThreads, "one thread per digit");
 
 struct Shared {
@@ -29,16 +28,12 @@ struct Shared {
 };
 
 // The exclusive sum over the threads of the block; every thread must call it, with a barrier before the next call.
-__device__ uint32_t sum_before(uint32_t value, uint32_t* sums) {
+__device__ uint32_t block_sum_before(uint32_t value, uint32_t* sums) {
   const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
-  uint32_t sum = value;
-  for (int step = 1; step < kLanes; step *= 2) {
-    const uint32_t other = __shfl_up_sync(kAll, sum, step);
-    if (lane >= step) sum += other;
-  }
-  if (lane == kLanes - 1) sums[warp] = sum;
+  uint32_t total;
+  uint32_t before = sum_before(value, lane, total);
+  if (lane == 0) sums[warp] = total;
   __syncthreads();
-  uint32_t before = sum - value;
   for (int i = 0; i < warp; ++i) before += sums[i];
   return before;
 }
@@ -90,7 +85,7 @@ __device__ void place_batch(Shared& s, const uint64_t* source, uint32_t size, Di
     s.counts[w][own] = static_cast<uint16_t>(total);
     total += count;
   }
-  const uint32_t start = sum_before(total, s.sums);
+  const uint32_t start = block_sum_before(total, s.sums);
   s.start[own] = start;
   s.shift[own] = s.next[own] - start;
   s.next[own] += total;
@@ -112,7 +107,7 @@ __device__ void place_batch(Shared& s, const uint64_t* source, uint32_t size, Di
 
 template <class Put>
 __device__ void sort_pass(Shared& s, const uint64_t* source, uint32_t size, Digit digit, const Put& put) {
-  s.next[threadIdx.x] = sum_before(s.histogram[digit.pass][threadIdx.x], s.sums);
+  s.next[threadIdx.x] = block_sum_before(s.histogram[digit.pass][threadIdx.x], s.sums);
   for (uint32_t at = 0; at < size; at += kBatch) {
     place_batch(s, source + at, size - at < kBatch ? size - at : kBatch, digit, put);
   }
@@ -127,23 +122,25 @@ struct Columns {
   int64_t start_us;
   int64_t* t_us;
   int16_t *x, *y;
-  uint8_t* p;
+  uint8_t *p, *noise;
   __device__ void operator()(uint32_t place, uint64_t record) const {
     t_us[place] = start_us + event_offset_us(record);
     x[place] = static_cast<int16_t>(event_x(record));
     y[place] = static_cast<int16_t>(event_y(record));
     p[place] = event_p(record);
+    if (noise) noise[place] = event_is_noise(record);
   }
 };
 
 }  // namespace
 
 // records (E) in raster order per frame, ends (B, F, tiles) and edges_us (B, F + 1) of events.cu; spare (E)
-// -> t_us, x, y, p (E). Launch with B * F blocks of 512 threads. The records are used up, and t_us may lie where the
+// -> t_us, x, y, p and, unless it is null, noise (E). Launch with B * F blocks of 512 threads. The records are used up, and t_us may lie where the
 // last pass does not read: over `records` with an even number of passes, over `spare` with an odd one.
 extern "C" __global__ void __launch_bounds__(kThreads)
     sort_events(uint64_t* records, uint64_t* spare, const int64_t* ends, const int64_t* edges_us, int64_t num_frames,
-                int64_t tiles, int64_t passes, int64_t bits, int64_t* t_us, int16_t* x, int16_t* y, uint8_t* p) {
+                int64_t tiles, int64_t passes, int64_t bits, int64_t* t_us, int16_t* x, int16_t* y, uint8_t* p,
+                uint8_t* noise) {
   __shared__ Shared s;
   const int64_t segment = blockIdx.x;
   const int64_t begin = segment > 0 ? ends[segment * tiles - 1] : 0;
@@ -168,5 +165,5 @@ extern "C" __global__ void __launch_bounds__(kThreads)
   }
   const int64_t start_us = edges_us[segment / num_frames * (num_frames + 1) + segment % num_frames];
   sort_pass(s, from, size, Digit{static_cast<int>(bits), pass},
-            Columns{start_us, t_us + begin, x + begin, y + begin, p + begin});
+            Columns{start_us, t_us + begin, x + begin, y + begin, p + begin, noise ? noise + begin : nullptr});
 }

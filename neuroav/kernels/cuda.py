@@ -12,7 +12,7 @@ import hashlib
 import importlib
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -173,43 +173,59 @@ def contrast_events_clips(
             counts, level, last,
         )  # fmt: skip
     ends = counts.flatten().cumsum(0, dtype=torch.int64)
-    return *_sorted_columns(clips, ends), level, last
 
-
-def _sorted_columns(clips: _Clips, ends: Tensor) -> tuple[Tensor, ...]:
-    per_clip, longest_us = _sizes(clips, ends)
-    total, device = int(per_clip.sum()), ends.device
-    records, spare = (torch.empty(total, dtype=torch.int64, device=device) for _ in range(2))
-    x, y = (torch.empty(total, dtype=torch.int16, device=device) for _ in range(2))
-    p = torch.empty(total, dtype=torch.uint8, device=device)
-    passes = max(1, -(-longest_us.bit_length() // _MAX_DIGIT_BITS))
-    bits = -(-longest_us.bit_length() // passes)
-    t_us = spare if passes % 2 else records  # where the last pass of the sort does not read
-    if total:
+    def write(records: Tensor) -> None:
         launch(
             "events", "write_events", clips.blocks, 32 * TILES_PER_BLOCK, clips.frames, clips.edges_us, *clips.state,
             clips.width, *clips.thresholds, ends, records,
         )  # fmt: skip
+
+    t_us, x, y, p, _, number = _sorted_columns(clips.edges_us, ends, clips.tiles, write, labels=False)
+    return t_us, x, y, p, number, level, last
+
+
+def _sorted_columns(
+    edges_us: Tensor, ends: Tensor, tiles: int, write: Callable[[Tensor], None], labels: bool
+) -> tuple[Tensor, ...]:
+    """Return the columns of a list, with noise flags or none, and the number of events of each clip, on the CPU.
+
+    ``ends (B * F * tiles,)`` says where the events of each tile and frame end; ``write`` fills the records.
+    """
+    number, longest_us = _sizes(edges_us, ends, tiles)
+    total, device = int(number.sum()), ends.device
+    records, spare = (torch.empty(total, dtype=torch.int64, device=device) for _ in range(2))
+    x, y = (torch.empty(total, dtype=torch.int16, device=device) for _ in range(2))
+    p = torch.empty(total, dtype=torch.uint8, device=device)
+    noise = torch.empty(total if labels else 0, dtype=torch.uint8, device=device)
+    passes = max(1, -(-longest_us.bit_length() // _MAX_DIGIT_BITS))
+    bits = -(-longest_us.bit_length() // passes)
+    t_us = spare if passes % 2 else records  # where the last pass of the sort does not read
+    if total:
+        num_frames = edges_us.shape[-1] - 1
+        write(records)
         launch(
-            "sort", "sort_events", clips.count * clips.num_frames, 512, records, spare, ends, clips.edges_us,
-            clips.num_frames, clips.tiles, passes, bits, t_us, x, y, p,
+            "sort", "sort_events", len(number) * num_frames, 512, records, spare, ends, edges_us, num_frames, tiles,
+            passes, bits, t_us, x, y, p, _if_there(noise),
         )  # fmt: skip
-    return t_us, x, y, p, per_clip
+    return t_us, x, y, p, noise, number
 
 
-def _sizes(clips: _Clips, ends: Tensor) -> tuple[Tensor, int]:
+def _sizes(edges_us: Tensor, ends: Tensor, tiles: int) -> tuple[Tensor, int]:
     """Return the number of events of each clip, on the CPU, and the longest interval; the one wait for the GPU."""
+    num_frames = edges_us.shape[-1] - 1
     if ends.numel() == 0:
-        return torch.zeros(clips.count, dtype=torch.int64), 0
-    frame_ends = ends[clips.tiles - 1 :: clips.tiles]
-    sizes = frame_ends.diff(prepend=frame_ends.new_zeros(1))
-    limits = torch.stack([sizes.max(), clips.edges_us.diff().max()])
-    *clip_ends, largest, longest_us = torch.cat([frame_ends[clips.num_frames - 1 :: clips.num_frames], limits]).tolist()
-    if largest > _MAX_FRAME_EVENTS:
-        raise fail(
-            "frames_to_events", "at most 2^31 - 1 events between two frames", f"{largest}", "Raise the thresholds."
-        )
+        return torch.zeros(edges_us.shape[0], dtype=torch.int64), 0
+    frame_ends = ends[tiles - 1 :: tiles]
+    largest = frame_ends.diff(prepend=frame_ends.new_zeros(1)).max()
+    limits = torch.stack([largest, edges_us.diff().max()])
+    *clip_ends, most, longest_us = torch.cat([frame_ends[num_frames - 1 :: num_frames], limits]).tolist()
+    if most > _MAX_FRAME_EVENTS:
+        raise fail("frames_to_events", "at most 2^31 - 1 events between two frames", f"{most}", "Raise the thresholds.")
     return torch.tensor([0, *clip_ends]).diff(), longest_us
+
+
+def _if_there(tensor: Tensor) -> Tensor | None:
+    return tensor if tensor.numel() else None
 
 
 # ---------------------------------------------------------------------------------------------------------------- bins
@@ -272,3 +288,55 @@ def _empty_bins(batch: tuple[int, ...], kind: int, bin_edges_us: Tensor, rows: i
     dtype = torch.int32 if name == "counts" else torch.int64
     nothing = torch.iinfo(torch.int64).min if name == "latest" else 0
     return torch.full(shape, nothing, dtype=dtype, device=bin_edges_us.device)
+
+
+# -------------------------------------------------------------------------------------------------------------- camera
+
+
+class _Camera:
+    """What the kernels of the full model want: arrays, sizes and numbers in the order of ``csrc/cuda/camera.cu``."""
+
+    def __init__(self, clip, sensor, numbers, state) -> None:
+        device = state[0].device
+        tensors = [tensor.to(device).contiguous() for tensor in (*clip, *sensor, *state)]
+        self.edges_us = tensors[2]
+        self.num_frames = len(self.edges_us) - 1
+        height, width = state[0].shape
+        self.blocks, self.warps = -(-height * width // 256), -(-height * width // 32)
+        self.arguments = (*map(_if_there, tensors), self.num_frames, height, width, *numbers)
+        self.new_state = [torch.empty_like(tensor) for tensor in tensors[-len(state) :]]
+        self.new_state_arguments = tuple(map(_if_there, self.new_state))
+
+
+def camera_events(
+    clip: Sequence[Tensor], sensor: Sequence[Tensor], numbers: Sequence[int], state: Sequence[Tensor], labels: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]]:
+    """Do what ``neuroav.kernels.reference_camera.camera_events`` does."""
+    camera = _Camera(clip, sensor, numbers, state)
+    counts = torch.empty(camera.num_frames, camera.warps, dtype=torch.int32, device=state[0].device)
+    launch(
+        "camera", "camera_count", camera.blocks, 256, *camera.arguments, *camera.new_state_arguments, _if_there(counts)
+    )
+    ends = counts.flatten().cumsum(0, dtype=torch.int64)
+
+    def write(records: Tensor) -> None:
+        launch("camera", "camera_write", camera.blocks, 256, *camera.arguments, ends, records)
+
+    *columns, _ = _sorted_columns(camera.edges_us[None], ends, camera.warps, write, labels)
+    t_us, x, y, p, noise = columns
+    return t_us, x, y, p, noise, camera.new_state
+
+
+def camera_bins(
+    clip: Sequence[Tensor], sensor: Sequence[Tensor], numbers: Sequence[int], state: Sequence[Tensor], kind: int,
+    bin_edges_us: Tensor, rows: int, columns: int,
+) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
+    """Do what ``neuroav.kernels.reference_camera.camera_bins`` does, without waiting for the GPU."""
+    camera = _Camera(clip, sensor, numbers, state)
+    bin_edges_us = bin_edges_us.to(state[0].device).contiguous()
+    values = _empty_bins((), kind, bin_edges_us, rows, columns)
+    launch(
+        "camera", f"camera_bins_{_KINDS[kind]}", camera.blocks, 256, *camera.arguments, *camera.new_state_arguments,
+        bin_edges_us, len(bin_edges_us), rows, columns, values,
+    )  # fmt: skip
+    return values, camera.new_state

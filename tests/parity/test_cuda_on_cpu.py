@@ -150,7 +150,7 @@ def test_sort_is_stable_and_takes_the_columns_apart(gpu, longest_us):
     x, y, p = torch.empty(total).short(), torch.empty(total).short(), torch.empty(total).byte()
     t_us = spare if passes % 2 else records
     ends = torch.tensor(sizes).cumsum(0)
-    gpu.launch("sort", "sort_events", 5, 512, records, spare, ends, edges, 5, 1, passes, bits, t_us, x, y, p)
+    gpu.launch("sort", "sort_events", 5, 512, records, spare, ends, edges, 5, 1, passes, bits, t_us, x, y, p, None)
     expected = torch.cat(expected, dim=1)
     assert torch.equal(t_us, expected[0])
     assert torch.equal(x.long(), expected[1])
