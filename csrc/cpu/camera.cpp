@@ -13,17 +13,13 @@
 #include <cstring>
 #include <stdexcept>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "bins.h"
 #include "camera.h"
+#include "memory.h"
 #include "sinks.h"
-
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
-#define NEUROAV_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
-#else
-#define NEUROAV_CLONES
-#endif
 
 namespace {
 
@@ -234,10 +230,12 @@ CameraClip camera_clip(const std::vector<std::uintptr_t>& address, const std::ve
   return clip;
 }
 
+// An array that owns the buffer's memory.
 template <typename T>
-pybind11::array_t<T> give_away(Column<T>& column, int64_t count) {
-  T* data = column.release();
-  return pybind11::array_t<T>(count, data, pybind11::capsule(data, [](void* memory) { std::free(memory); }));
+pybind11::array_t<T> give_away(Buffer<T>&& buffer, int64_t count) {
+  auto* owner = new Buffer<T>(std::move(buffer));
+  pybind11::capsule capsule(owner, [](void* owned) { delete static_cast<Buffer<T>*>(owned); });
+  return pybind11::array_t<T>(count, owner->data(), capsule);
 }
 
 }  // namespace
@@ -251,15 +249,16 @@ void bind_camera(py::module_& m) {
       "camera_events",
       [](const CameraClip& clip, bool labels, int threads) {
         EventColumns events;
+        events.labels = labels;
         {
           py::gil_scoped_release release;
           const CameraDetector detector(clip);
-          list_events(clip.edges_us, clip.num_frames, clip.height * clip.width, labels, threads, detector, events);
+          list_events(clip.edges_us, clip.num_frames, clip.height * clip.width, threads, detector, events);
         }
-        if (!labels) events.noise.reserve(0);
-        return py::make_tuple(give_away(events.t_us, events.count), give_away(events.x, events.count),
-                              give_away(events.y, events.count), give_away(events.p, events.count),
-                              give_away(events.noise, labels ? events.count : 0));
+        return py::make_tuple(
+            give_away(std::move(events.t_us), events.count), give_away(std::move(events.x), events.count),
+            give_away(std::move(events.y), events.count), give_away(std::move(events.p), events.count),
+            give_away(std::move(events.noise), labels ? events.count : 0));
       },
       "Return the events of a clip, sorted; moves the state in place.", py::arg("clip"), py::arg("labels"),
       py::arg("threads"));
