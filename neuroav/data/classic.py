@@ -16,8 +16,7 @@ from librosa.filters import mel
 from numpy.typing import NDArray
 
 from neuroav.checks import check_dtype, check_range, check_shape, fail
-from neuroav.events.generate import frames_to_events
-from neuroav.events.represent import events_to_counts
+from neuroav.events.represent import frames_to_counts
 
 FRAME_SIZE = 64
 GRID = (16, 16)
@@ -80,14 +79,14 @@ def describe_clip(
     _check_clip(frames, t_us, audio, audio_rate)
     check_range("describe_clip", "bin_s", bin_s, 1e-3)
     edges_us = bin_edges(t_us, bin_s)
-    events, _ = frames_to_events(luma(frames), t_us, contrast_on=contrast, contrast_off=contrast)
-    counts = events_to_counts(events, edges_us, grid=GRID).numpy()
+    grey = luma(frames)
+    counts, _ = frames_to_counts(grey, t_us, edges_us, grid=GRID, contrast_on=contrast, contrast_off=contrast)
     num_bins = len(edges_us) - 1
     return Description(
         t_s=((edges_us[:-1] - edges_us[0]) * 1e-6).astype(np.float32),
         video=frame_cells(frames[representative_frames(t_us, edges_us)]),
         audio=log_mel(audio, audio_rate, num_bins * SUB_FRAMES, bin_s / SUB_FRAMES).reshape(num_bins, -1),
-        motion=np.minimum(counts, np.iinfo(np.uint16).max).astype(np.uint16),
+        motion=np.minimum(counts.numpy(), np.iinfo(np.uint16).max).astype(np.uint16),
     )
 
 

@@ -6,12 +6,16 @@ ever making the list. Both fill :class:`~neuroav.events.types.Bins` with integer
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from neuroav.checks import check_dtype, check_range, check_shape, fail
-from neuroav.events.types import Bins, Events
+from neuroav.events.camera import EventCamera
+from neuroav.events.generate import IDEAL, Region, bin_frames
+from neuroav.events.types import Bins, Events, EventState
 from neuroav.kernels.bins import bin_events
 from neuroav.kernels.reference_bins import NEVER, WEIGHT_BITS
 
@@ -74,6 +78,45 @@ def events_to_counts(events: Events, edges_us: Times, grid: Grid = (16, 16)) -> 
         [[0, 1], [1, 0]]
     """
     return events_to_bins(events, Bins("counts", torch.as_tensor(edges_us), grid))
+
+
+def frames_to_counts(
+    frames: Times,
+    t_us: Times,
+    edges_us: Times,
+    camera: EventCamera = IDEAL,
+    *,
+    grid: Grid = (16, 16),
+    state: EventState | None = None,
+    roi: Region | None = None,
+    **changes: Any,
+) -> tuple[Tensor, EventState]:
+    """Count the events of frames, without making them: :func:`events_to_counts` of ``frames_to_events``, exactly.
+
+    Args:
+        frames: ``(F, H, W)`` uint8 or float, as for :func:`~neuroav.events.generate.frames_to_events`.
+        t_us: ``(F,)`` int64 frame times in microseconds.
+        edges_us: ``(T + 1,)`` int64 bin edges in microseconds, non-decreasing.
+        camera: The simulated sensor.
+        grid: Rows and columns ``(h, w)`` of the grid; ``None`` is the whole sensor.
+        state: What an earlier call returned. The counts are those of this call's frames.
+        roi: Region to simulate; cells stay those of the whole sensor.
+        **changes: Parameters of ``camera`` to replace.
+
+    Returns:
+        Counts ``(T, P, h, w)`` int32, polarity in the order OFF, ON; and the state after the last frame.
+
+    Raises:
+        InputError: If the frames or times are not what the generator takes, or the bins are not valid.
+
+    Example:
+        >>> frames = torch.tensor([10, 20, 40], dtype=torch.uint8).reshape(3, 1, 1)
+        >>> counts, _ = frames_to_counts(frames, torch.tensor([0, 500, 1000]), torch.tensor([0, 500, 1000]), grid=None)
+        >>> counts.flatten(1).tolist()
+        [[0, 3], [0, 3]]
+    """
+    bins = Bins("counts", torch.as_tensor(edges_us), grid)
+    return bin_frames(frames, t_us, bins, camera, state=state, roi=roi, **changes)
 
 
 def events_to_binary(events: Events, edges_us: Times, grid: Grid = None) -> Tensor:
@@ -153,6 +196,55 @@ def events_to_voxels(
     return _weights(events_to_bins(events, bins), signed)
 
 
+def frames_to_voxels(
+    frames: Times,
+    t_us: Times,
+    num_bins: int,
+    camera: EventCamera = IDEAL,
+    *,
+    start_us: int,
+    stop_us: int,
+    grid: Grid = None,
+    signed: bool = False,
+    state: EventState | None = None,
+    roi: Region | None = None,
+    **changes: Any,
+) -> tuple[Tensor, EventState]:
+    """Return the voxel grid of frames: :func:`events_to_voxels` of ``frames_to_events``, exactly, without the list.
+
+    The grids of the pieces of a clip add up to that of the clip. :mod:`neuroav.events.soft` has the same with a
+    gradient.
+
+    Args:
+        frames: ``(F, H, W)`` uint8 or float, as for :func:`~neuroav.events.generate.frames_to_events`.
+        t_us: ``(F,)`` int64 frame times in microseconds.
+        num_bins: Number of nodes ``T``, at least 2.
+        camera: The simulated sensor.
+        start_us: Time of the first node in microseconds.
+        stop_us: Time of the last node in microseconds.
+        grid: Rows and columns ``(h, w)`` of the grid; ``None`` is the whole sensor.
+        signed: Subtract OFF from ON.
+        state: What an earlier call returned.
+        roi: Region to simulate; cells stay those of the whole sensor.
+        **changes: Parameters of ``camera`` to replace.
+
+    Returns:
+        Weights ``(T, P, h, w)`` float32, or ``(T, h, w)`` if ``signed``; and the state after the last frame.
+
+    Raises:
+        InputError: If the frames or times are not what the generator takes, or the bins are not valid.
+
+    Example:
+        >>> frames = torch.tensor([10, 20], dtype=torch.uint8).reshape(2, 1, 1)
+        >>> voxels, _ = frames_to_voxels(frames, torch.tensor([0, 1000]), 2, start_us=0, stop_us=1000, signed=True)
+        >>> voxels.flatten().sum().item()  # ln(21 / 11) = 0.647 holds three thresholds of 0.2
+        3.0
+    """
+    bins = Bins("voxels", voxel_nodes(num_bins, start_us, stop_us), grid)
+    values, state = bin_frames(frames, t_us, bins, camera, state=state, roi=roi, **changes)
+    return _weights(values, signed), state
+
+
 def _weights(values: Tensor, signed: bool) -> Tensor:
     values = values[:, 1] - values[:, 0] if signed else values
     return values.to(torch.float32).mul_(2.0**-WEIGHT_BITS)
@@ -188,6 +280,51 @@ def events_to_time_surface(events: Events, at_us: Times, tau_us: float, grid: Gr
     """
     bins, at = _latest_bins("events_to_time_surface", at_us, tau_us, grid)
     return _surface(events_to_bins(events, bins), at, tau_us)
+
+
+def frames_to_time_surface(
+    frames: Times,
+    t_us: Times,
+    at_us: Times,
+    tau_us: float,
+    camera: EventCamera = IDEAL,
+    *,
+    grid: Grid = None,
+    state: EventState | None = None,
+    roi: Region | None = None,
+    **changes: Any,
+) -> tuple[Tensor, EventState]:
+    """Return the time surface of frames: :func:`events_to_time_surface` of ``frames_to_events``, without the list.
+
+    Only the events of this call's frames count. For a clip in pieces, gather ``Bins("latest", ...)`` with
+    :func:`~neuroav.events.generate.bin_frames` and take the maximum over the pieces.
+
+    Args:
+        frames: ``(F, H, W)`` uint8 or float, as for :func:`~neuroav.events.generate.frames_to_events`.
+        t_us: ``(F,)`` int64 frame times in microseconds.
+        at_us: ``(T,)`` int64 times of the surfaces in microseconds, non-decreasing.
+        tau_us: Decay time in microseconds, above 0.
+        camera: The simulated sensor.
+        grid: Rows and columns ``(h, w)`` of the grid; ``None`` is the whole sensor.
+        state: What an earlier call returned.
+        roi: Region to simulate; cells stay those of the whole sensor.
+        **changes: Parameters of ``camera`` to replace.
+
+    Returns:
+        Surface ``(T, P, h, w)`` float32 in [0, 1]; and the state after the last frame.
+
+    Raises:
+        InputError: If the frames or times are not what the generator takes, or the bins are not valid.
+
+    Example:
+        >>> frames = torch.tensor([10, 13], dtype=torch.uint8).reshape(2, 1, 1)
+        >>> surface, _ = frames_to_time_surface(frames, torch.tensor([0, 1000]), torch.tensor([1000]), tau_us=1e4)
+        >>> surface.flatten()  # one ON event at 830 us
+        tensor([0.0000, 0.9831])
+    """
+    bins, at = _latest_bins("frames_to_time_surface", at_us, tau_us, grid)
+    latest, state = bin_frames(frames, t_us, bins, camera, state=state, roi=roi, **changes)
+    return _surface(latest, at, tau_us), state
 
 
 def _latest_bins(where: str, at_us: Times, tau_us: float, grid: Grid) -> tuple[Bins, Tensor]:

@@ -144,7 +144,7 @@ def _soft_area(u: Tensor, temperature: float, lowest: Tensor) -> Tensor:
 
 
 def _soft_mean(start: Tensor, stop: Tensor, temperature: float) -> Tensor:
-    base = start.detach().floor().clamp(min=0)  # areas are taken from here, so that they stay small numbers
+    base = start.detach().floor()  # areas are taken from here, so that they stay small numbers
     lowest = 1 - base
     a, b = start - base, stop - base
     change = b - a

@@ -83,8 +83,7 @@ def _sources() -> Path:
 
 
 @cache
-def _module(name: str, device_index: int | None) -> Any:
-    """Return the compiled source; called in the context of the device, which it is loaded to."""
+def _module(name: str) -> Any:
     import cupy
 
     folder = _sources()
@@ -97,11 +96,6 @@ def _module(name: str, device_index: int | None) -> Any:
         f"-DNEUROAV_HEADERS=0x{digest}",  # CuPy's cache on disk knows the options and this file, not what it includes
     )
     return cupy.RawModule(code=(folder / "cuda" / f"{name}.cu").read_text(encoding="utf-8"), options=options)
-
-
-@cache
-def _kernel(source: str, name: str, device_index: int | None) -> Any:
-    return _module(source, device_index).get_function(name)
 
 
 class _Stream:
@@ -124,7 +118,7 @@ def launch(source: str, kernel: str, blocks: int, threads: int, *args: Tensor | 
     assert all(tensor.device == device and tensor.is_contiguous() for tensor in tensors)
     values = tuple(np.int64(_address(arg) if not isinstance(arg, int) else arg) for arg in args)
     with cupy.cuda.Device(device.index), cupy.cuda.Stream.from_external(_Stream(device)):
-        _kernel(source, kernel, device.index)((blocks,), (threads,), values)
+        _module(source).get_function(kernel)((blocks,), (threads,), values)
 
 
 def _address(tensor: Tensor | None) -> int:

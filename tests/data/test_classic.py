@@ -14,6 +14,8 @@ from neuroav.data.classic import (
     luma,
     representative_frames,
 )
+from neuroav.events.generate import frames_to_events
+from neuroav.events.represent import events_to_counts
 
 RATE = 16_000
 
@@ -76,6 +78,17 @@ def test_representative_frame_lies_in_its_bin_and_nearest_the_centre():
         else:
             assert t_us[index] < edges[k]
             assert t_us[index] == max(t for t in t_us if t < edges[k])
+
+
+def test_motion_counts_the_events_of_the_list():
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (12, 64, 64, 3)).astype(np.uint8)
+    t_us = np.cumsum(rng.integers(20_000, 90_000, 12))
+    events, _ = frames_to_events(luma(frames), t_us, contrast_on=0.3, contrast_off=0.3)
+    expected = events_to_counts(events, bin_edges(t_us, 0.2), grid=(16, 16)).numpy()
+    motion = describe_clip(frames, t_us, np.zeros(0, np.float32), RATE, contrast=0.3).motion
+    assert motion.sum() > 10_000
+    np.testing.assert_array_equal(motion, expected)
 
 
 def test_motion_falls_into_the_bin_of_its_time():

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from neuroav.checks import InputError
+from neuroav.events.camera import EventCamera
+from neuroav.events.generate import frames_to_events
 from neuroav.events.represent import (
     events_to_binary,
     events_to_bins,
@@ -15,6 +17,9 @@ from neuroav.events.represent import (
     events_to_stack_by_time,
     events_to_time_surface,
     events_to_voxels,
+    frames_to_counts,
+    frames_to_time_surface,
+    frames_to_voxels,
     voxel_nodes,
 )
 from neuroav.events.types import Bins, Events
@@ -220,6 +225,67 @@ def test_stack_by_number_equals_a_loop(per_frame):
     assert (stack.sum((1, 2, 3)) == per_frame).all()
     signed = events_to_stack_by_number(events, per_frame, grid=(4, 4), signed=True)
     assert torch.equal(signed, stack[:, 1] - stack[:, 0])
+
+
+# ------------------------------------------------------------------------------------------- frames, without a list
+
+
+def _clip(frames=9, height=20, width=33, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    moves = torch.randint(-40, 41, (frames, height, width), generator=generator)
+    gaps = torch.randint(8_000, 20_000, (frames,), generator=generator)
+    return (128 + moves.cumsum(0)).clamp(0, 255).byte(), gaps.cumsum(0)
+
+
+CAMERAS = {
+    "ideal": EventCamera(contrast_on=0.15, contrast_off=0.25),
+    "noisy": EventCamera.preset("noisy").replace(refractory_us=3000, seed=3),
+    "at frames": EventCamera(timestamps="frame"),
+}
+
+
+@pytest.mark.parametrize("roi", [None, (3, 5, 11, 20)])
+@pytest.mark.parametrize("grid", [None, (16, 16), (3, 7)])
+@pytest.mark.parametrize("name", CAMERAS)
+def test_fused_representations_equal_those_of_the_list(name, grid, roi):
+    (frames, t_us), camera = _clip(), CAMERAS[name]
+    events, end = frames_to_events(frames, t_us, camera, roi=roi)
+    settings = {"grid": grid, "roi": roi}
+    edges = torch.tensor([int(t_us[0]), int(t_us[2]), int(t_us[2]) + 3333, int(t_us[-1])])  # at and between frames
+    counts, state = frames_to_counts(frames, t_us, edges, camera, **settings)
+    assert len(events) > 500
+    assert torch.equal(counts, events_to_counts(events, edges, grid))
+    assert torch.equal(state.reference, end.reference)
+    span = {"start_us": int(edges[0]) + 1000, "stop_us": int(edges[-1]) - 77}
+    for signed in (False, True):
+        voxels, _ = frames_to_voxels(frames, t_us, 6, camera, **span, signed=signed, **settings)
+        assert torch.equal(voxels, events_to_voxels(events, 6, **span, grid=grid, signed=signed))
+    surface, _ = frames_to_time_surface(frames, t_us, edges[1:], 2e4, camera, **settings)
+    assert torch.equal(surface, events_to_time_surface(events, edges[1:], 2e4, grid))
+
+
+def test_fused_representations_take_changes_of_the_camera_and_float_frames():
+    frames, t_us = _clip()
+    brightness = torch.log(frames.double() + 1)
+    events, _ = frames_to_events(brightness, t_us, contrast_on=0.4)
+    edges = torch.stack([t_us[0], t_us[-1]])
+    counts, _ = frames_to_counts(brightness, t_us, edges, contrast_on=0.4)
+    assert torch.equal(counts, events_to_counts(events, edges))
+    assert counts[0, 0].sum() > 1.5 * counts[0, 1].sum() > 0
+
+
+@pytest.mark.parametrize("name", ["ideal", "noisy"])
+def test_fused_pieces_of_a_clip_add_up(name):
+    (frames, t_us), camera = _clip(), CAMERAS[name]
+    edges, span = t_us[[0, 3, 8]], {"start_us": int(t_us[0]), "stop_us": int(t_us[-1])}
+    state, counts, voxels = None, 0, 0
+    for part in (slice(0, 1), slice(1, 5), slice(5, 5), slice(5, 9)):
+        before = state
+        more, state = frames_to_counts(frames[part], t_us[part], edges, camera, state=before)
+        counts = counts + more
+        voxels = voxels + frames_to_voxels(frames[part], t_us[part], 4, camera, **span, state=before)[0]
+    assert torch.equal(counts, frames_to_counts(frames, t_us, edges, camera)[0])
+    torch.testing.assert_close(voxels, frames_to_voxels(frames, t_us, 4, camera, **span)[0])
 
 
 # ------------------------------------------------------------------------------------------------------------ tonic

@@ -8,7 +8,6 @@
 // warp that wait for each other in different functions, a barrier that some never reach, a lane outside its own mask.
 #pragma once
 
-#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -45,9 +44,7 @@ struct Index {
 };
 
 struct Fiber {
-  ucontext_t context;  // to enter with
-  jmp_buf place;       // to come back to; unlike swapcontext, no system call
-  bool entered = false;
+  ucontext_t context;
   std::vector<char> stack;
   Index thread;
   bool done = true;
@@ -59,29 +56,18 @@ struct Fiber {
 };
 
 inline std::vector<Fiber> fibers(kMaxThreads);
-inline jmp_buf scheduler;
+inline ucontext_t scheduler;
 inline Fiber* self;
 inline Index block, block_size, grid_size;
 inline void (*body)(void**);
 inline void** body_arguments;
-
-// From the scheduler into the current fiber, and back.
-inline void resume() {
-  if (_setjmp(scheduler)) return;
-  if (self->entered) _longjmp(self->place, 1);
-  self->entered = true;
-  setcontext(&self->context);
-}
-inline void leave() {
-  if (!_setjmp(self->place)) _longjmp(scheduler, 1);
-}
 
 inline void wait(const char* function, bool for_block, uint32_t mask, uint64_t value) {
   self->waits_in = function;
   self->for_block = for_block;
   self->mask = mask;
   self->value = value;
-  leave();
+  swapcontext(&self->context, &scheduler);
 }
 
 template <class T>
@@ -105,7 +91,7 @@ inline unsigned lane() { return self->thread.x % kWarp; }
 inline void start() {
   body(body_arguments);
   self->done = true;
-  leave();
+  swapcontext(&self->context, &scheduler);
 }
 
 // Lets go on every group of lanes that all wait in the same function with the same mask.
@@ -168,7 +154,7 @@ inline bool run_warp(int first, int threads, int64_t order, uint64_t& random) {
     Fiber& fiber = fibers[first + lane];
     if (fiber.done || fiber.waits_in) continue;
     self = &fiber;
-    resume();
+    swapcontext(&scheduler, &fiber.context);
     moved = true;
   }
   return release_warp(first, threads) || moved;
@@ -180,12 +166,11 @@ inline void run_block(int threads, int64_t order, uint64_t& random) {
     fiber.stack.resize(kStack);
     fiber.thread.x = i;
     fiber.done = false;
-    fiber.entered = false;
     fiber.waits_in = nullptr;
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = fiber.stack.data();
     fiber.context.uc_stack.ss_size = kStack;
-    fiber.context.uc_link = nullptr;
+    fiber.context.uc_link = &scheduler;
     makecontext(&fiber.context, start, 0);
   }
   while (true) {
