@@ -27,6 +27,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neuroav.events.camera import EventCamera
+from neuroav.events.generate import bin_frames, frames_to_events
+from neuroav.events.types import Bins
 from neuroav.kernels import bins, clips, cuda
 
 RESULTS = Path(__file__).parent / "results"
@@ -35,6 +38,7 @@ GAP_US = 33_333
 LIST_BYTES_PER_PIXEL, BYTES_PER_EVENT, BINS_BYTES_PER_PIXEL = 8, 24, 1.5
 LIST_LIMIT, BINS_LIMIT = 2.5, 2.0
 KINDS = ("counts", "voxels", "latest")
+NOISY = EventCamera.preset("noisy").replace(refractory_us=500)
 
 
 def moving_texture(count: int, num_frames: int, height: int, width: int, speed: float, device: str) -> Tensor:
@@ -91,7 +95,20 @@ def check(device: str, sizes: tuple = ((90, 160), (61, 83), (65, 130))) -> int:
                 some = (height, width, kind, some[1][0].contiguous(), *grid)
                 moved = tuple(a.to(device) if isinstance(a, Tensor) else a for a in (*columns, *some))
                 compare([bins.bin_events(*moved)], [wanted[0][0]])
+        compared += check_noisy(frames[0], device)
     return compared
+
+
+def check_noisy(frames: Tensor, device: str) -> int:
+    """The same for the full camera model; returns the number of events."""
+    t_us = torch.arange(len(frames)) * GAP_US
+    (want, _), (got, _) = (frames_to_events(each, t_us, NOISY, labels=True) for each in (frames, frames.to(device)))
+    compare((got.t_us, got.x, got.y, got.p, got.is_noise), (want.t_us, want.x, want.y, want.p, want.is_noise))
+    for kind in KINDS:
+        some = Bins(kind, torch.linspace(0, int(t_us[-1]), 5).long(), (4, 5))
+        (wanted, _), (binned, _) = (bin_frames(each, t_us, some, NOISY) for each in (frames, frames.to(device)))
+        compare([binned], [wanted])
+    return len(want)
 
 
 def compare(actual: object, expected: object) -> None:
@@ -187,6 +204,15 @@ def measure(name: str, frames: Tensor, bandwidth: float, repeats: int) -> list[d
 
             case = f"fused {kind_name}, {grid_name}"
             rows.append(measured(case, run, pixels, "px/s", BINS_BYTES_PER_PIXEL * pixels, limit))
+    clip, clock = frames[0], torch.arange(frames.shape[1]) * GAP_US
+    floor = LIST_BYTES_PER_PIXEL * clip[1:].numel()
+    noisy = len(frames_to_events(clip, clock, NOISY)[0])
+    rows.append(
+        measured(
+            "noisy camera, sorted list of one clip", lambda: frames_to_events(clip, clock, NOISY), clip[1:].numel(),
+            "px/s", floor + BYTES_PER_EVENT * noisy, None,
+        )
+    )  # fmt: skip
     first = slice(0, int(number[0]))
     some = (*(column[first] for column in (t_us, x, y, p)), *size, 0, edges_us[0, ::6].contiguous(), *size)
     rows.append(

@@ -67,6 +67,12 @@ struct EventColumns {
   Buffer<int16_t> x, y;
   Buffer<uint8_t> p, noise;
 
+  // Of every column: memory that is used again may be larger than it was asked to be, and differently so.
+  int64_t capacity() const {
+    const int64_t least = std::min({t_us.capacity(), x.capacity(), y.capacity(), p.capacity()});
+    return labels ? std::min(least, noise.capacity()) : least;
+  }
+
   void reserve(int64_t capacity, int64_t kept) {
     t_us.reserve(capacity, kept);
     x.reserve(capacity, kept);
@@ -301,7 +307,7 @@ class ListMaker {
 
   // Makes room for the rest of the clip as well, should it go on like this.
   void make_room(int64_t stop) {
-    if (events_.count <= events_.t_us.capacity()) return;
+    if (events_.count <= events_.capacity()) return;
     events_.reserve(events_.count + events_.count / stop * (num_frames_ - stop) / 8 * 9, jobs_[0].at);
   }
 

@@ -298,7 +298,7 @@ def _prepare(
         state = _first_state(frames[0], int(t_us[0]), camera, sensor_size, (top, left))
         frames, t_us = frames[1:], t_us[1:]
     edges_us = torch.cat([t_us.new_tensor([state.t_us]), t_us])
-    clip = _Clip(where, frames, edges_us, camera, state, sensor_size)
+    clip = _Clip(where, frames, edges_us.to(frames.device), camera, state, sensor_size)
     _check_state(clip, (top, left))
     _check_times(where, edges_us)
     return clip

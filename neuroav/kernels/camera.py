@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neuroav.kernels import cpu, reference_bins, reference_camera
+from neuroav.kernels import cpu, cuda, reference_bins, reference_camera
 
 
 class Clip(NamedTuple):
@@ -150,3 +150,5 @@ torch.library.impl("neuroav::camera_bins", "default", reference_camera.camera_bi
 if cpu.available():
     torch.library.impl("neuroav::camera_events", "cpu", _camera_events_cpu)
     torch.library.impl("neuroav::camera_bins", "cpu", _camera_bins_cpu)
+cuda.register("neuroav::camera_events", cuda.camera_events, reference_camera.camera_events)
+cuda.register("neuroav::camera_bins", cuda.camera_bins, reference_camera.camera_bins)

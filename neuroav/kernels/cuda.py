@@ -83,7 +83,8 @@ def _sources() -> Path:
 
 
 @cache
-def _module(name: str) -> Any:
+def _module(name: str, device_index: int | None) -> Any:
+    """Return the compiled source; called in the context of the device, which it is loaded to."""
     import cupy
 
     folder = _sources()
@@ -96,6 +97,11 @@ def _module(name: str) -> Any:
         f"-DNEUROAV_HEADERS=0x{digest}",  # CuPy's cache on disk knows the options and this file, not what it includes
     )
     return cupy.RawModule(code=(folder / "cuda" / f"{name}.cu").read_text(encoding="utf-8"), options=options)
+
+
+@cache
+def _kernel(source: str, name: str, device_index: int | None) -> Any:
+    return _module(source, device_index).get_function(name)
 
 
 class _Stream:
@@ -118,7 +124,7 @@ def launch(source: str, kernel: str, blocks: int, threads: int, *args: Tensor | 
     assert all(tensor.device == device and tensor.is_contiguous() for tensor in tensors)
     values = tuple(np.int64(_address(arg) if not isinstance(arg, int) else arg) for arg in args)
     with cupy.cuda.Device(device.index), cupy.cuda.Stream.from_external(_Stream(device)):
-        _module(source).get_function(kernel)((blocks,), (threads,), values)
+        _kernel(source, kernel, device.index)((blocks,), (threads,), values)
 
 
 def _address(tensor: Tensor | None) -> int:

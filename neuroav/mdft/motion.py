@@ -19,6 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neuroav.checks import check_range, fail
+from neuroav.events.camera import EventCamera
+from neuroav.events.generate import bin_frames
+from neuroav.events.types import Bins
 from neuroav.neurons.dynamic import DynamicLIF
 from neuroav.neurons.lif import Reset
 from neuroav.neurons.surrogate import ATan, Surrogate
@@ -80,7 +83,8 @@ class FeatureEvents:
     Implements Eq. (4)-(5) of [mdft] on ``v^t``, which needs no pixels. Differs from the paper: the printed
     ``dL >= p C`` holds for almost everything at ``p = -1``; here ``p dL >= C``, with as many events as thresholds were
     crossed and the reference moved to the last one (ESIM semantics [esim]). ``C`` is relative to each clip's own
-    standard deviation of ``dL``, because features have no unit. No gradient passes the threshold.
+    standard deviation of ``dL``, because features have no unit. No gradient passes the threshold. The event camera of
+    :mod:`neuroav.events.generate` does the crossing, so a tie fires, here within 4e-6 of a threshold.
 
     Attributes:
         contrast: threshold in standard deviations.
@@ -106,6 +110,11 @@ class _FeatureEvents(nn.Module):
         return EventInput(events, events.abs())
 
 
+SENSOR_CONTRAST = 2.0**-6  # exact in the units of float frames
+MOST_STEPS = 2000  # thresholds from the first step that float frames can hold
+SENSOR = EventCamera(contrast_on=SENSOR_CONTRAST, contrast_off=SENSOR_CONTRAST)
+
+
 def feature_events(features: Tensor, valid: Tensor, contrast: float, log_eps: float = 1.0) -> Tensor:
     """Signed threshold crossings of a feature sequence; the first step of a clip has none.
 
@@ -118,18 +127,20 @@ def feature_events(features: Tensor, valid: Tensor, contrast: float, log_eps: fl
     Returns:
         Integer-valued ``(T, B, D)``.
     """
+    if len(features) == 1:
+        return torch.zeros_like(features)
     level = torch.log(features + log_eps)
     both = (valid[1:] & valid[:-1]).unsqueeze(-1).to(level.dtype)
     change = (level[1:] - level[:-1]) * both
     count = (both.sum(0) * level.shape[-1]).clamp_min(1.0).sum(-1, keepdim=True)
     std = (change.square().sum((0, 2)).unsqueeze(-1) / count).sqrt()
     step = (contrast * std).clamp_min(1e-6)
-    reference, events = level[0], [torch.zeros_like(level[0])]
-    for t in range(1, level.shape[0]):
-        crossed = torch.trunc((level[t] - reference) / step) * valid[t].unsqueeze(-1)
-        reference = reference + crossed * step
-        events.append(crossed)
-    return torch.stack(events)
+    # Clips are rows of a sensor, features its columns; a threshold of the clip is one of the sensor.
+    brightness = ((level - level[0]) / step).clamp(-MOST_STEPS, MOST_STEPS) * SENSOR_CONTRAST
+    t_us = torch.arange(len(level), device=level.device)
+    counts, _ = bin_frames(brightness, t_us, Bins("counts", t_us), SENSOR)
+    events = (counts[:, 1] - counts[:, 0]) * valid[1:].unsqueeze(-1)
+    return torch.cat([torch.zeros_like(level[:1]), events.to(level.dtype)])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@
 // warp that wait for each other in different functions, a barrier that some never reach, a lane outside its own mask.
 #pragma once
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -44,7 +45,9 @@ struct Index {
 };
 
 struct Fiber {
-  ucontext_t context;
+  ucontext_t context;  // to enter with
+  jmp_buf place;       // to come back to; unlike swapcontext, no system call
+  bool entered = false;
   std::vector<char> stack;
   Index thread;
   bool done = true;
@@ -56,18 +59,29 @@ struct Fiber {
 };
 
 inline std::vector<Fiber> fibers(kMaxThreads);
-inline ucontext_t scheduler;
+inline jmp_buf scheduler;
 inline Fiber* self;
 inline Index block, block_size, grid_size;
 inline void (*body)(void**);
 inline void** body_arguments;
+
+// From the scheduler into the current fiber, and back.
+inline void resume() {
+  if (_setjmp(scheduler)) return;
+  if (self->entered) _longjmp(self->place, 1);
+  self->entered = true;
+  setcontext(&self->context);
+}
+inline void leave() {
+  if (!_setjmp(self->place)) _longjmp(scheduler, 1);
+}
 
 inline void wait(const char* function, bool for_block, uint32_t mask, uint64_t value) {
   self->waits_in = function;
   self->for_block = for_block;
   self->mask = mask;
   self->value = value;
-  swapcontext(&self->context, &scheduler);
+  leave();
 }
 
 template <class T>
@@ -91,7 +105,7 @@ inline unsigned lane() { return self->thread.x % kWarp; }
 inline void start() {
   body(body_arguments);
   self->done = true;
-  swapcontext(&self->context, &scheduler);
+  leave();
 }
 
 // Lets go on every group of lanes that all wait in the same function with the same mask.
@@ -154,7 +168,7 @@ inline bool run_warp(int first, int threads, int64_t order, uint64_t& random) {
     Fiber& fiber = fibers[first + lane];
     if (fiber.done || fiber.waits_in) continue;
     self = &fiber;
-    swapcontext(&scheduler, &fiber.context);
+    resume();
     moved = true;
   }
   return release_warp(first, threads) || moved;
@@ -166,11 +180,12 @@ inline void run_block(int threads, int64_t order, uint64_t& random) {
     fiber.stack.resize(kStack);
     fiber.thread.x = i;
     fiber.done = false;
+    fiber.entered = false;
     fiber.waits_in = nullptr;
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = fiber.stack.data();
     fiber.context.uc_stack.ss_size = kStack;
-    fiber.context.uc_link = &scheduler;
+    fiber.context.uc_link = nullptr;
     makecontext(&fiber.context, start, 0);
   }
   while (true) {

@@ -18,10 +18,24 @@ def test_feature_events_count_crossings_from_the_last_event_level():
     level = torch.tensor([0.0, 0.3, 0.6, 0.9, 0.6])
     features = (level.exp() - 1).reshape(5, 1, 1)
     events = feature_events(features, torch.ones(5, 1, dtype=torch.bool), contrast=1.5)
-    # .6 crosses .45 (reference .45); .9 reaches .9 exactly one threshold further; .6 is only .3 below
-    assert events.flatten().tolist()[:3] == [0.0, 0.0, 1.0]
-    assert events.sum().item() in (1.0, 2.0)  # the tie at .9 is decided by rounding
-    assert (events >= 0).all()
+    # .6 crosses .45 (reference .45); .9 is exactly one threshold further, a tie, and fires; .6 is only .3 below
+    assert events.flatten().tolist() == [0.0, 0.0, 1.0, 1.0, 0.0]
+
+
+def test_feature_events_equal_a_scalar_loop_for_every_clip_of_a_batch():
+    features = torch.rand(9, 3, 4, generator=torch.Generator().manual_seed(2)) * 20
+    valid = torch.ones(9, 3, dtype=torch.bool)
+    events = feature_events(features, valid, 0.4, log_eps=0.5)
+    level = (features.double() + 0.5).log()
+    for clip in range(3):
+        step = 0.4 * level[:, clip].diff(dim=0).square().mean().sqrt().item()
+        for feature in range(4):
+            reference, expected = level[0, clip, feature].item(), [0]
+            for value in level[1:, clip, feature].tolist():
+                crossed = int((value - reference) / step)
+                reference += crossed * step
+                expected.append(crossed)
+            assert events[:, clip, feature].tolist() == expected
 
 
 def test_static_features_make_no_events_and_the_first_step_never_does():

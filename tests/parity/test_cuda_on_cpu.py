@@ -250,6 +250,7 @@ def _fake_cupy(calls):
             calls.append(("module", code, options))
 
         def get_function(self, name):
+            calls.append(("function", name))
             return lambda grid, block, args: calls.append((name, grid, block, args))
 
     @contextlib.contextmanager
@@ -265,30 +266,39 @@ def _fake_cupy(calls):
     return types.SimpleNamespace(RawModule=RawModule, cuda=names)
 
 
+@pytest.fixture
+def _nothing_compiled():
+    for cached in (cuda._module, cuda._kernel):
+        cached.cache_clear()
+    yield
+    for cached in (cuda._module, cuda._kernel):
+        cached.cache_clear()
+
+
+@pytest.mark.usefixtures("_nothing_compiled")
 def test_a_launch_goes_to_torchs_stream_with_64_bit_arguments(monkeypatch):
     calls = []
     monkeypatch.setitem(sys.modules, "cupy", _fake_cupy(calls))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: types.SimpleNamespace(cuda_stream=77))
     tensor = torch.zeros(3)
-    cuda._module.cache_clear()
-    try:
-        cuda.launch("events", "count_events", 5, 256, tensor, None, 1 << 40)
-        cuda.launch("events", "write_events", 5, 256, tensor)
-    finally:
-        cuda._module.cache_clear()
-    (kind, code, options), *rest = (call for call in calls if call[0] not in ("device", "stream"))
+    cuda.launch("events", "count_events", 5, 256, tensor, None, 1 << 40)
+    cuda.launch("events", "write_events", 5, 256, tensor)
+    cuda.launch("events", "write_events", 5, 256, tensor)
+    (kind, code, options), *rest = (call for call in calls if call[0] not in ("device", "stream", "function"))
     assert kind == "module"
     assert "count_events(" in code
     folders = [Path(option[2:]) for option in options if option.startswith("-I")]
     assert (folders[0] / "contrast.h").is_file()
     assert (folders[1] / "detect.cuh").is_file()
-    assert [call[:3] for call in rest] == [("count_events", (5,), (256,)), ("write_events", (5,), (256,))]
+    assert [call[:3] for call in rest] == [("count_events", (5,), (256,)), *2 * [("write_events", (5,), (256,))]]
+    assert calls.count(("function", "write_events")) == 1
     values = rest[0][3]
     assert values == (tensor.data_ptr(), 0, 1 << 40)
     assert {value.dtype.name for value in values} == {"int64"}
     assert ("stream", 0, 77) in calls
 
 
+@pytest.mark.usefixtures("_nothing_compiled")
 def test_changed_headers_are_compiled_anew(monkeypatch, tmp_path):
     """CuPy's cache on disk does not look into included files, so the options must change with them."""
     calls = []
@@ -300,8 +310,7 @@ def test_changed_headers_are_compiled_anew(monkeypatch, tmp_path):
             with (tmp_path / "csrc" / header).open("a", encoding="utf-8") as file:
                 file.write("\n// changed\n")
         cuda._module.cache_clear()
-        cuda._module("events")
-    cuda._module.cache_clear()
+        cuda._module("events", 0)
     assert len({options for _, _, options in calls}) == 3
 
 
