@@ -187,7 +187,10 @@ def soft_bins(
 
     The formula is in the module's docstring. With ``StraightThrough`` the values are those of the ideal event camera:
     counts are its own wherever float arithmetic decides a tie as integers do, and a voxel weight differs by at most
-    1 us over the gap of its nodes per event, because times are not rounded up to whole microseconds here.
+    1 us over the gap of its nodes per event, because times are not rounded up to whole microseconds here (so an event
+    less than 1 us before the first node is left out). ``Soft`` values may be a little below 0 where brightness turns
+    back within a ramp. A pixel that stays within ``1 - T`` thresholds of its reference has no gradient: start from a
+    guess that fires.
 
     The first frame of a clip sets the reference, so it has a gradient as well. The backward pass recomputes each
     interval from its reference: memory is that of the frames, not of the graph. There is no second derivative.
