@@ -173,7 +173,7 @@ def low_pass_shares(camera: EventCamera, edges_us: Tensor) -> Tensor:
     rates = [2 * math.pi * camera.cutoff_hz * 1e-6 * (grey + 20) / 275 for grey in range(256)]
     rate = torch.tensor([round(2**40 * r) for r in rates], device=edges_us.device)
     dt_us = edges_us.diff()[:, None]
-    return ((torch.minimum(rate, (1 << 40) // dt_us) * dt_us) >> 16).to(torch.int32)
+    return ((torch.minimum(rate, (1 << 40) // dt_us + 1) * dt_us) >> 16).clamp(max=FINE).to(torch.int32)
 
 
 def voltage_steps(camera: EventCamera, edges_us: Tensor) -> Tensor:

@@ -121,15 +121,32 @@ def write_report(run_dir: Path) -> Path:
 
 
 def render(run: Run) -> str:
-    """Return the whole page as text."""
-    sections = [section for make in SECTIONS if (section := make(run)) is not None]
-    assets = files("neuroav.report") / "assets"
-    title = str(run.results.get("title") or "neuroav run")
+    """Return the whole page of a run as text."""
     note = str(run.results.get("note") or "")
+    return page(
+        str(run.results.get("title") or "neuroav run"),
+        tables.summary_sentence(run.rows),
+        [section for make in SECTIONS if (section := make(run)) is not None],
+        note=f'<p class="note">{escape(note)}</p>' if note else "",
+        made="from the files of this run; rebuild with <code>python -m neuroav.report.html RUN_DIR</code>",
+    )
+
+
+def page(title: str, summary: str, sections: Sequence[Section], *, note: str = "", made: str) -> str:
+    """Return a self-contained page: one text, no reference outside itself.
+
+    Args:
+        title: Heading, plain text.
+        summary: A sentence below it, plain text.
+        sections: What follows, in order.
+        note: HTML below the summary.
+        made: HTML of what the page was made from and how to make it again, for its last line.
+    """
+    assets = files("neuroav.report") / "assets"
     return Template((assets / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(title),
-        summary=escape(tables.summary_sentence(run.rows)),
-        note=f'<p class="note">{escape(note)}</p>' if note else "",
+        summary=escape(summary),
+        note=note,
         contents="\n".join(f'<li><a href="#{s.anchor}">{escape(s.title)}</a></li>' for s in sections),
         body="\n".join(
             f'<section id="{s.anchor}">\n<h2>{escape(s.title)}</h2>\n{s.body}\n</section>' for s in sections
@@ -137,6 +154,7 @@ def render(run: Run) -> str:
         css=(assets / "report.css").read_text(encoding="utf-8"),
         script=(assets / "report.js").read_text(encoding="utf-8"),
         version=__version__,
+        made=made,
     )
 
 

@@ -1,0 +1,88 @@
+"""A short run of the fuzzer, and that it sees broken kernels and broken promises."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from neuroav.events import generate
+from neuroav.kernels import cpu, reference
+
+SCRIPT = Path(__file__).with_name("fuzz_events.py")
+
+
+@pytest.fixture(scope="module")
+def fuzzer():
+    spec = importlib.util.spec_from_file_location("fuzz_events", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fuzz_events"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["fuzz_events"]
+
+
+def test_a_hundred_cases_keep_every_promise(fuzzer):
+    done = fuzzer.fuzz(seed=1, first=0, cases=100)
+    assert {kind.__name__ for kind, _ in fuzzer.CASES} <= set(done)
+    assert done["events"] > 20_000
+
+
+def test_cases_repeat(fuzzer):
+    assert [fuzzer.run_case(7, number) for number in range(12)] == [fuzzer.run_case(7, number) for number in range(12)]
+
+
+def _late(results):
+    t_us, *rest = results
+    return (t_us + (t_us.cumsum(0) == t_us.sum()).long() if len(t_us) else t_us, *rest)
+
+
+def _other_level(results):
+    *columns, level, last = results
+    return (*columns, level + 1, last)
+
+
+def _swapped(results):
+    t_us, x, y, p, *state = results
+    return (t_us, x, y, 1 - p, *state)
+
+
+def _lost(results):
+    *columns, level, last = results
+    return (*(column[1:] for column in columns), level, last)
+
+
+def _unsorted(results):
+    *columns, level, last = results
+    return (*(column.flip(0) for column in columns), level, last)
+
+
+@pytest.mark.parametrize("break_it", [_late, _other_level, _swapped, _lost, _unsorted])
+def test_a_broken_kernel_is_seen(fuzzer, monkeypatch, break_it):
+    right = generate.ideal.contrast_events
+    monkeypatch.setattr(generate.ideal, "contrast_events", lambda *args: break_it(right(*args)))
+    with pytest.raises(AssertionError, match=r"case \d+ of seed 1"):
+        fuzzer.fuzz(seed=1, first=0, cases=100)
+
+
+@pytest.mark.skipif(not cpu.available(), reason="the C++ extension was not built")
+def test_a_reference_that_differs_is_seen(fuzzer, monkeypatch):
+    monkeypatch.setattr(fuzzer.Reference, "__torch_dispatch__", _other_reference)
+    with pytest.raises(AssertionError, match="kernel and reference"):
+        fuzzer.fuzz(seed=1, first=0, cases=100)
+
+
+def _other_reference(self, func, types, args=(), kwargs=None):
+    if func.namespace == "neuroav" and "contrast_events" in func.name():
+        return _swapped(reference.contrast_events(*args))
+    return func(*args, **(kwargs or {}))
+
+
+def test_an_error_of_another_kind_is_seen(fuzzer, monkeypatch):
+    def careless(frames, t_us, *args, **settings):
+        return torch.zeros(3)[int(t_us[0]) * 0 + 3]
+
+    monkeypatch.setattr(fuzzer, "frames_to_events", careless)
+    with pytest.raises(AssertionError, match="case"):
+        fuzzer.fuzz(seed=1, first=0, cases=20)
