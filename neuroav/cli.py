@@ -29,6 +29,14 @@ def _size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def _region(text: str) -> tuple[int, int, int, int]:
+    try:
+        top, left, height, width = (int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected TOP,LEFT,HEIGHT,WIDTH, got {text!r}") from None
+    return top, left, height, width
+
+
 def _demo(args: argparse.Namespace) -> int:
     from neuroav.demo import demo_command
 
@@ -48,10 +56,19 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _events(args: argparse.Namespace) -> int:
-    from neuroav.events.io import events_command
+    from neuroav.events.command import camera_from_options, events_command
 
     return events_command(
-        args.clips, out=args.out, preview=args.preview, contrast=args.contrast, size=args.size, json_path=args.json
+        args.inputs,
+        args.out,
+        camera=camera_from_options(args.preset, args.contrast, args.set, args.seed),
+        size=args.size,
+        roi=args.roi,
+        format=args.format,
+        preview=args.preview,
+        info=args.info,
+        workers=args.workers,
+        json_path=args.json,
     )
 
 
@@ -96,12 +113,21 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run_dir", metavar="RUN_DIR")
     evaluate.set_defaults(handler=_eval)
 
-    events = verbs.add_parser("events", help="convert video files to events")
-    events.add_argument("clips", nargs="+", metavar="CLIP", help="any video file that PyAV can decode")
-    events.add_argument("-o", "--out", required=True, help="HDF5 file; several clips become one group each")
-    events.add_argument("--preview", default=None, metavar="OUT.mp4", help="also write a film: clip beside its events")
-    events.add_argument("--contrast", type=float, default=0.2, help="threshold in log intensity (default: %(default)s)")
-    events.add_argument("--size", type=_size, default=None, metavar="HxW", help="resize frames first")
+    events = verbs.add_parser("events", help="convert video to events, and event files to other formats")
+    events.add_argument("inputs", nargs="+", metavar="INPUT", help="video files, event files, or folders of them")
+    events.add_argument("-o", "--out", default=None, help="file to write, its suffix says how; for a folder, a folder")
+    events.add_argument("--preset", choices=["ideal", "clean", "noisy", "v2e"], default=None, help="camera to simulate")
+    events.add_argument("--contrast", type=float, default=None, help="threshold in log intensity (default: 0.2)")
+    events.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another field of EventCamera")
+    events.add_argument("--seed", type=int, default=None, help="of the camera's noise (default: 0)")
+    events.add_argument(
+        "--size", type=_size, default=None, metavar="HxW", help="resize frames; or an event file's size"
+    )
+    events.add_argument("--roi", type=_region, default=None, metavar="Y,X,H,W", help="simulate only this region")
+    events.add_argument("--format", default=None, help="neuroav, v2e, npz, npy, text, aedat4, evt2, evt3 or dat")
+    events.add_argument("--preview", default=None, metavar="FILM", help="also write a film of the events, .mp4 or .gif")
+    events.add_argument("--info", action="store_true", help="say what the inputs hold, and write nothing")
+    events.add_argument("--workers", type=int, default=None, help="processes for a folder (default: one per core)")
     events.set_defaults(handler=_events)
 
     extract = verbs.add_parser("extract", help="turn a folder of clips with sound into a feature store")

@@ -60,7 +60,7 @@ def write_labels(path, rows):
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch):
     """Describe in this process, to spare the start of workers; they have tests of their own."""
-    monkeypatch.setattr(extract, "map_processes", lambda function, items, workers: ((i, function(i)) for i in items))
+    monkeypatch.setattr(extract, "map_processes", lambda function, items, workers, **_: ((i, function(i)) for i in items))
 
 
 @pytest.fixture

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
 import os
-import signal
 import sys
-import threading
 import time
 import zlib
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +21,7 @@ from neuroav.checks import NeuroavError, check_choice, fail
 from neuroav.data.splits import PARTS
 from neuroav.data.store import ClipRecord, Store, StoreWriter, settings_difference
 from neuroav.data.vectors import read_vectors
+from neuroav.processes import map_processes, num_cores
 from neuroav.progress import Progress
 
 SETTINGS: dict[str, Any] = {
@@ -172,81 +168,6 @@ def _line(path: str, text: str) -> str:
     return " ".join(text.removeprefix(f"{path}: ").split())
 
 
-def map_processes(
-    function: Callable[[Any], Any], items: Iterable[Any], workers: int, ahead: int = 4
-) -> Iterator[tuple[Any, Any]]:
-    """Yield ``(item, function(item))`` in order, computed by ``workers`` processes, at most ``ahead * workers`` early.
-
-    A worker that dies takes none of the other items with it: the item is tried again alone, and if that process dies
-    too its result is the text of the reason.
-    """
-    waiting = iter(items)
-    pending: deque[tuple[Any, Future]] = deque()
-    pool = _pool(workers)
-    try:
-        while True:
-            while len(pending) < ahead * workers and (item := next(waiting, None)) is not None:
-                pending.append((item, _submit(pool, function, item)))
-            if not pending:
-                return
-            item, future = pending.popleft()
-            try:
-                result = future.result()
-            except BrokenProcessPool:
-                pool.shutdown()
-                result = _alone(function, item)
-                pool = _pool(workers)
-                pending = deque((i, f if _finished(f) else _submit(pool, function, i)) for i, f in pending)
-            yield item, result
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload(["neuroav.data.classic", "neuroav.events.io"])  # one import for all workers
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-
-
-def _start_worker() -> None:
-    """One thread per process; an interrupt is the parent's business; no worker outlives its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    import torch
-
-    torch.set_num_threads(1)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _submit(pool: ProcessPoolExecutor, function: Callable[[Any], Any], item: Any) -> Future:
-    try:
-        return pool.submit(function, item)
-    except BrokenProcessPool as error:
-        future: Future = Future()
-        future.set_exception(error)
-        return future
-
-
-def _finished(future: Future) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
-
-
-def _alone(function: Callable[[Any], Any], item: Any) -> Any:
-    with _pool(1) as pool:
-        try:
-            return pool.submit(function, item).result()
-        except BrokenProcessPool:
-            return "the process that decoded it died (out of memory, or a fault in the decoder)"
-
-
 def extract_command(
     folder: str, labels: str, vectors: str, out: str, workers: int | None = None, json_path: str | None = None
 ) -> int:
@@ -269,7 +190,7 @@ def extract_command(
     Raises:
         InputError: If an input can't be used, ``out`` is something else or in use, or no clip could be described.
     """
-    num_workers = workers if workers is not None else _num_cores()
+    num_workers = workers if workers is not None else num_cores()
     if num_workers < 1:
         raise fail("extract", "at least 1 worker", str(num_workers))
     rows = read_labels(labels, folder)
@@ -293,10 +214,6 @@ def extract_command(
                 raise fail(out, "at least one clip that can be described", f"none of {len(rows)} ({reasons})")
     _report(out, rows, left_out, time.monotonic() - start, json_path)
     return 0
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _classes(labels: str, rows: Sequence[LabelRow], vectors: str) -> tuple[list[str], np.ndarray]:
@@ -336,9 +253,9 @@ def _describe_all(folder: Path, rows: Sequence[LabelRow], writer: StoreWriter, w
     paths = [str(folder / row.file) for row in todo]
     start, video_s = time.monotonic(), 0.0
     with Progress("extract", total=len(todo), unit="clip") as bar:
-        for row, (_, found) in zip(
-            todo, map_processes(describe_file, paths, min(workers, len(todo) or 1)), strict=True
-        ):
+        preload = ["neuroav.data.classic", "neuroav.events.io"]
+        results = map_processes(describe_file, paths, min(workers, len(todo) or 1), preload=preload)
+        for row, (_, found) in zip(todo, results, strict=True):
             if isinstance(found, str):
                 left_out[row.file] = found
             else:

@@ -293,12 +293,12 @@ def generate(
 
 def _describe_all(jobs: list[Job], workers: int) -> Iterator[ClipRecord]:
     """Yield the records in the order of the jobs, so that a store is the same however many workers made it."""
-    from neuroav.data.extract import map_processes
+    from neuroav.processes import map_processes
 
     if workers == 1:
         yield from map(describe_job, jobs)
         return
-    for job, record in map_processes(_describe_in_worker, jobs, workers):
+    for job, record in map_processes(_describe_in_worker, jobs, workers, preload=["neuroav.data.classic"]):
         if isinstance(record, str):  # the reason why there is none
             raise fail("generate", f"a record of {job.name}", record, "Run the same command again; it will go on.")
         yield record

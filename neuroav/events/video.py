@@ -1,8 +1,10 @@
 """Video files to frames with times, through PyAV, in bounded memory: rotated upright, on the file's own clock.
 
-Grey frames come from the decoder's luma plane through swscale, in full range (limited-range video is stretched from
-16..235 to 0..255). Only files are opened (no network protocol) and only real video containers (no playlists, which
-could refer elsewhere, and no text shown as video).
+Grey frames are the decoder's luma plane in full range: limited-range video is stretched from 16..235 to 0..255, as
+``clip(floor((Y - 16) 255 / 219 + 0.5), 0, 255)``. Formats with an 8-bit plane of their own for luma are taken straight
+from the decoder's memory; resized, rotated and other ones go through swscale, which rounds in the same way. Only files
+are opened (no network protocol) and only real video containers (no playlists, which could refer elsewhere, and no text
+shown as video).
 """
 
 from __future__ import annotations
@@ -20,7 +22,15 @@ import numpy as np
 
 from neuroav.checks import fail
 
-CHUNK = 8  # frames held at a time
+CHUNK, MAX_CHUNK, CHUNK_PIXELS = 8, 64, 1 << 22  # frames yielded at a time: more than 8 only while they are small
+# Pixel formats whose first plane is 8-bit luma, in limited range unless the frame says otherwise; then the full ones.
+LIMITED = (
+    *("yuv420p", "yuv422p", "yuv444p", "yuv440p", "yuv411p", "yuv410p", "yuva420p", "yuva422p", "yuva444p"),
+    *("nv12", "nv21", "nv16", "nv24"),
+)
+LUMA = (*LIMITED, "yuvj420p", "yuvj422p", "yuvj444p", "yuvj440p", "yuvj411p", "gray")
+FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+STRETCH = np.clip(np.floor((np.arange(256) - 16) * 255 / 219 + 0.5), 0, 255).astype(np.uint8)
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,ogg,flv,asf,gif,apng,wtv,rm,mxf,nut,dv,gxf,nsv,"
     "h264,hevc,vvc,m4v,mjpeg,ivf,av1,obu,vc1,yuv4mpegpipe,png_pipe,jpeg_pipe,bmp_pipe,tiff_pipe,webp_pipe"
@@ -102,32 +112,38 @@ class VideoReader:
         return [f"{self.path}: {count} {what}" for count, what in counted if count]
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield frames ``(F, H, W)`` or ``(F, H, W, 3)`` uint8 and their times ``(F,)`` int64 us, ``F`` at most 8."""
+        """Yield frames ``(F, H, W)`` or ``(F, H, W, 3)`` uint8 and their times ``(F,)`` int64 us.
+
+        ``F`` is at most 8, or up to 64 while the frames together have no more than 2^22 pixels.
+        """
         with _open(self.path) as container:
-            images = islice(self._images(container), self.max_frames)
-            count = 0
-            while chunk := list(islice(images, CHUNK)):
-                count += len(chunk)
-                yield np.stack([image for image, _ in chunk]), np.array([t for _, t in chunk], dtype=np.int64)
-            if count == 0:
+            frames = islice(self._in_order(container), self.max_frames)
+            first = next(frames, None)
+            if first is None:
                 raise _not_a_video(self.path, "no frame that decodes")
+            size = self.size or _upright((first[0].height, first[0].width), _turns(first[0]))
+            shape = size if self.pixels == "gray8" else (*size, 3)
+            length = min(MAX_CHUNK, max(CHUNK, CHUNK_PIXELS // (size[0] * size[1])))
+            draw, times = _Drawer(self.pixels), [0] * length
+            remaining = chain([first], frames)
+            while len(times) == length:
+                images, times = np.empty((length, *shape), dtype=np.uint8), []
+                for image, (frame, t_us) in zip(images, remaining, strict=False):
+                    draw(frame, image)
+                    times.append(t_us)
+                if times:
+                    yield images[: len(times)], np.array(times, dtype=np.int64)
 
-    def _images(self, container: Any) -> Iterator[tuple[np.ndarray, int]]:
-        from av.video.reformatter import VideoReformatter
-
+    def _in_order(self, container: Any) -> Iterator[tuple[Any, int]]:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        reformatter, size, last_us = VideoReformatter(), self.size, None
+        last_us: int | None = None
         for frame, t_us in _timed(self._decoded(container, stream), stream):
             if last_us is not None and t_us <= last_us:
                 self.num_dropped += 1
                 continue
             last_us = t_us
-            turns = round(frame.rotation / 90) % 4
-            size = size or _upright((frame.height, frame.width), turns)
-            height, width = _upright(size, turns)
-            image = reformatter.reformat(frame, width, height, self.pixels, interpolation="AREA").to_ndarray()
-            yield np.rot90(image, turns), t_us
+            yield frame, t_us
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
         import av
@@ -147,10 +163,38 @@ class VideoReader:
             yield from frames
 
 
+class _Drawer:
+    """Draws decoded frames into arrays, grey ones without going through swscale where that isn't needed."""
+
+    def __init__(self, pixels: str):
+        from av.video.reformatter import VideoReformatter
+
+        self._pixels, self._reformatter = pixels, VideoReformatter()
+
+    def __call__(self, frame: Any, image: np.ndarray) -> None:
+        turns = _turns(frame)
+        height, width = _upright(image.shape[:2], turns)
+        as_it_is = turns == 0 and (frame.height, frame.width) == (height, width)
+        if as_it_is and self._pixels == "gray8" and frame.format.name in LUMA and frame.planes[0].line_size > 0:
+            self._draw_luma(frame, image)
+            return
+        drawn = self._reformatter.reformat(frame, width, height, self._pixels, interpolation="AREA").to_ndarray()
+        image[...] = np.rot90(drawn, turns)
+
+    def _draw_luma(self, frame: Any, image: np.ndarray) -> None:
+        plane = frame.planes[0]
+        height, width = image.shape
+        luma = np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)[:height, :width]
+        if frame.format.name not in LIMITED or frame.color_range == FULL_RANGE:
+            image[...] = luma
+        else:
+            np.take(STRETCH, luma, out=image, mode="clip")
+
+
 def read_video(
     path: str | Path, *, size: tuple[int, int] | None = None, max_frames: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the grey frames of a video file in chunks, holding at most 8 frames.
+    """Yield the grey frames of a video file in chunks, holding few frames at a time.
 
     Args:
         path: Any video file that PyAV can decode.
@@ -249,6 +293,11 @@ def _mono(container: Any, start_s: float, rate: int) -> Iterator[tuple[int, np.n
             place += piece.samples
     for piece in resampler.resample(None) if place is not None else []:
         yield place or 0, piece.to_ndarray()[0]
+
+
+def _turns(frame: Any) -> int:
+    """Return by how many quarter turns, counter-clockwise, a frame becomes upright."""
+    return round(frame.rotation / 90) % 4
 
 
 def _upright(size: tuple[int, int], turns: int) -> tuple[int, int]:

@@ -83,7 +83,7 @@ def inputs(tmp_path):
 @pytest.fixture
 def one_process(monkeypatch):
     """Describe in this process, to spare the start of workers where they are not the point."""
-    monkeypatch.setattr(extract, "map_processes", lambda function, items, workers: ((i, function(i)) for i in items))
+    monkeypatch.setattr(extract, "map_processes", lambda function, items, workers, **_: ((i, function(i)) for i in items))
 
 
 def assert_same_store(got, want):

@@ -28,8 +28,11 @@ def test_lossless_frames_and_times_come_back_exactly(video, slide):
     assert (frames.dtype, t_us.dtype) == (np.uint8, np.int64)
 
 
-def test_chunks_are_small(video):
-    assert [len(frames) for frames, _ in read_video(video)] == [8, 8, 4]
+def test_chunks_are_small(make_video, slide):
+    large = make_video("large.mkv", slide(20, 800, 1000))
+    assert [len(frames) for frames, _ in read_video(large)] == [8, 8, 4]
+    small = make_video("small.mkv", slide(150))
+    assert [len(frames) for frames, _ in read_video(small)] == [64, 64, 22]
 
 
 def test_variable_frame_rate_is_kept(make_video, slide):

@@ -1,0 +1,93 @@
+"""Work on many files in processes of their own: in order, ahead by a little, and whatever becomes of one of them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+
+def map_processes(
+    function: Callable[[Any], Any], items: Iterable[Any], workers: int, ahead: int = 4, preload: Sequence[str] = ()
+) -> Iterator[tuple[Any, Any]]:
+    """Yield ``(item, function(item))`` in order, computed by ``workers`` processes, at most ``ahead * workers`` early.
+
+    A worker that dies takes none of the other items with it: the item is tried again alone, and if that process dies
+    too its result is the text of the reason. Modules in ``preload`` are imported once for all workers.
+    """
+    waiting = iter(items)
+    pending: deque[tuple[Any, Future]] = deque()
+    pool = _pool(workers, preload)
+    try:
+        while True:
+            while len(pending) < ahead * workers and (item := next(waiting, None)) is not None:
+                pending.append((item, _submit(pool, function, item)))
+            if not pending:
+                return
+            item, future = pending.popleft()
+            try:
+                result = future.result()
+            except BrokenProcessPool:
+                pool.shutdown()
+                result = _alone(function, item, preload)
+                pool = _pool(workers, preload)
+                pending = deque((i, f if _finished(f) else _submit(pool, function, i)) for i, f in pending)
+            yield item, result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _pool(workers: int, preload: Sequence[str]) -> ProcessPoolExecutor:
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload(list(preload))
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+
+
+def _start_worker() -> None:
+    """One thread per process; an interrupt is the parent's business; no worker outlives its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _submit(pool: ProcessPoolExecutor, function: Callable[[Any], Any], item: Any) -> Future:
+    try:
+        return pool.submit(function, item)
+    except BrokenProcessPool as error:
+        future: Future = Future()
+        future.set_exception(error)
+        return future
+
+
+def _finished(future: Future) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def _alone(function: Callable[[Any], Any], item: Any, preload: Sequence[str]) -> Any:
+    with _pool(1, preload) as pool:
+        try:
+            return pool.submit(function, item).result()
+        except BrokenProcessPool:
+            return "the process that decoded it died (out of memory, or a fault in the decoder)"
