@@ -25,14 +25,14 @@ struct Sensor {
   const int32_t* table;        // (256) brightness of the grey levels
   const int32_t *on, *off;     // (H, W) thresholds
   const int32_t* leak;         // (H, W) in 2^-44 nat per microsecond, or null
-  const int32_t* accept;       // (256) share of the shot noise at each grey level in 2^-20, or null: no shot noise
+  const int64_t* period;       // (H, W) between candidates for shot noise in 2^-6 microseconds, below 2^38, or null: none
+  const int32_t* accept;       // (256) share of the shot noise at each grey level in 2^-20, or null
   const int32_t* normal;       // (1024), see random.h
   const int32_t* exponential;  // (1025)
   int32_t nominal_on, nominal_off;
   int32_t rule;
   int64_t refractory_us;
   int32_t leak_jitter;     // 2^-16
-  int64_t shot_period;     // 2^-6 microseconds between candidates for shot noise of a nominal pixel
   uint32_t seed_low, seed_high;
 };
 
@@ -65,6 +65,14 @@ NEUROAV_HD int32_t leak_of(int32_t leak, uint32_t dt_us, int32_t jitter, int32_t
   return clamped((amount * factor + offset) >> 24, kMostLeak);
 }
 
+// Time to a pixel's next candidate for shot noise in microseconds, at least 1.
+NEUROAV_HD int64_t shot_gap_us(const int32_t* exponential, int64_t period, uint32_t word, uint32_t fraction) {
+  const int64_t gap = (waiting_time(exponential, word, fraction) * period + (1 << 25)) >> 26;
+  return gap > 1 ? gap : 1;
+}
+
+NEUROAV_HD bool shot_accepted(uint32_t word, int32_t accept) { return static_cast<int32_t>(word >> 12) < accept; }
+
 // What one pixel sees in one interval.
 struct Interval {
   int32_t a0, a1;
@@ -91,6 +99,19 @@ NEUROAV_HD int64_t first_reached(int64_t way, int64_t rise, uint32_t dt_us, int6
   return t > from ? t : from;
 }
 
+// Without shot noise and refractory period: every threshold between reference and a1 fires; returns the new reference.
+template <typename Emit>
+NEUROAV_HD int32_t cross_all(const Interval& interval, int32_t on, int32_t off, int32_t reference, Emit& emit) {
+  const int32_t crossings = signed_crossings(interval.a1, reference, on, off);
+  const int32_t step = reference_step(crossings, on, off);
+  const bool is_on = crossings > 0, is_noise = is_on ? interval.noise_on : interval.noise_off;
+  for (int32_t nth = crossings < 0 ? -crossings : crossings; nth > 0; --nth) {
+    reference += step;
+    emit(crossing_offset_us(reference, interval.a0, interval.a1, interval.dt_us), is_on, is_noise);
+  }
+  return reference;
+}
+
 // State of one pixel, as far as events move it. `next_us` is kNever without shot noise.
 struct PixelState {
   int32_t reference;
@@ -107,21 +128,30 @@ class Walk {
     blind_ = sensor.rule == kBlind && ready_ > 0;
   }
 
-  NEUROAV_HD void run(uint32_t place, uint32_t frame, int32_t accept) {
+  NEUROAV_HD void run() {
+    cross_until(interval_.dt_us);
+    keep();
+  }
+
+  // `words` is the draw for the first candidate, if one comes.
+  NEUROAV_HD void run_with_shots(uint32_t place, uint32_t frame, int64_t period, int32_t accept, Words words) {
     const int64_t dt = interval_.dt_us;
-    for (uint32_t draw = 0;; ++draw) {
-      const int64_t shot = pixel_.next_us - interval_.start_us;
-      cross_until(shot < dt ? shot : dt);
-      if (shot > dt) break;
-      const Words words = philox({place, frame, kDrawShot, draw}, sensor_.seed_low, sensor_.seed_high);
-      if (ready_ <= shot && static_cast<int32_t>(words.c >> 12) < accept) fire_shot(shot, words.d >> 12);
+    int64_t shot = pixel_.next_us - interval_.start_us;
+    for (uint32_t draw = 1; shot <= dt; ++draw) {
+      cross_until(shot);
+      if (ready_ <= shot && shot_accepted(words.c, accept)) fire_shot(shot, words.d >> 12);
       now_ = shot;
-      pixel_.next_us += gap_us(words);
+      shot += shot_gap_us(sensor_.exponential, period, words.a, words.b);
+      if (shot <= dt) words = philox({place, frame, kDrawShot, draw}, sensor_.seed_low, sensor_.seed_high);
     }
-    pixel_.fired_us = ready_ - sensor_.refractory_us + interval_.start_us;
+    cross_until(dt);
+    pixel_.next_us = shot + interval_.start_us;
+    keep();
   }
 
  private:
+  NEUROAV_HD void keep() { pixel_.fired_us = ready_ - sensor_.refractory_us + interval_.start_us; }
+
   // Threshold crossings up to `stop`.
   NEUROAV_HD void cross_until(int64_t stop) {
     for (;;) {
@@ -158,15 +188,6 @@ class Walk {
     const int64_t off_weight = static_cast<int64_t>(sensor_.nominal_off >> 8) * (on_ >> 8);
     fire(t, static_cast<int64_t>(word) * (on_weight + off_weight) < (on_weight << 20), true);
     pixel_.reference = brightness_at(interval_, t);
-  }
-
-  // To the next candidate, at least 1: the nominal waiting time over the mean of nominal / actual threshold.
-  NEUROAV_HD int64_t gap_us(const Words& words) const {
-    const int64_t nominal = (waiting_time(sensor_.exponential, words.a, words.b) * sensor_.shot_period) >> 20;
-    const int64_t twice_rate = (static_cast<int64_t>(sensor_.nominal_on) << 16) / on_ +
-                               (static_cast<int64_t>(sensor_.nominal_off) << 16) / off_;
-    const int64_t gap = (((nominal << 17) / twice_rate) + 32) >> 6;
-    return gap > 1 ? gap : 1;
   }
 
   const Sensor& sensor_;

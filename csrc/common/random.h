@@ -8,7 +8,7 @@
 namespace neuroav {
 
 // What a draw is for: the third word of the counter. neuroav.events.noise uses the others.
-constexpr uint32_t kDrawFrame = 0, kDrawShot = 1;
+constexpr uint32_t kDrawLeak = 0, kDrawShot = 1, kDrawVoltage = 2;
 
 struct Words {
   uint32_t a, b, c, d;
@@ -24,6 +24,11 @@ NEUROAV_HD Words philox(Words counter, uint32_t key_low, uint32_t key_high) {
     key_high += 0xBB67AE85u;
   }
   return counter;
+}
+
+// What each pixel needs once per frame comes four frames at a time: word `frame % 4` of this draw.
+NEUROAV_HD Words four_frames(uint32_t place, uint32_t frame, uint32_t purpose, uint32_t seed_low, uint32_t seed_high) {
+  return philox({place, frame >> 2, purpose, 0}, seed_low, seed_high);
 }
 
 // A Gaussian of variance 1 in units of 2^-16: the sum of two quantiles of variance 1/2 (1024 of them in the table).

@@ -44,7 +44,7 @@ from neuroav.kernels import reference_camera
 from neuroav.kernels.camera import Numbers, Sensor
 
 FINE = 1 << 24  # units of brightness per nat
-DRAW_PATTERN, DRAW_DEFECT, DRAW_START = 2, 3, 4  # purposes; csrc/common/random.h has 0 and 1
+DRAW_PATTERN, DRAW_DEFECT, DRAW_START = 3, 4, 5  # purposes; csrc/common/random.h has 0 to 2
 LEAST_CONTRAST, MOST_CONTRAST = round(0.01 * FINE), (1 << 28) - 1
 MOST_WORD = 1 << 32
 Window = tuple[int, int, int, int]  # top, left, height, width
@@ -87,14 +87,16 @@ def sensor_of(camera: EventCamera, window: Window, is_float: bool, device: torch
         )
     )
     leak = _leak(camera, on, words[2], hot).masked_fill(dead, 0) if camera.has_leak else on[:0]
+    period = _shot_period(camera, nominal, on, off) if camera.shot_hz > 0 else on[:0]
     on = on.masked_fill(dead, reference_camera.DEAD)
     accept = [round(2**20 * (1 - camera.shot_slope * (grey + 20) / 275)) for grey in range(256)]
     tensors = (
-        camera.brightness.table() << 8, on.reshape(window[2:]), off.reshape(window[2:]),
-        leak.reshape(window[2:]) if len(leak) else leak, torch.tensor(accept if camera.shot_hz > 0 else []),
-        normal_table(), exponential_table(),
+        camera.brightness.table() << 8,
+        *(pattern.reshape(window[2:]) if len(pattern) else pattern for pattern in (on, off, leak, period)),
+        torch.tensor(accept if camera.shot_hz > 0 else []), normal_table(), exponential_table(),
     )  # fmt: skip
-    return Sensor(*(tensor.to(device, torch.int32) for tensor in tensors))
+    sensor = Sensor(*(tensor.to(device, torch.int32) for tensor in tensors))
+    return sensor._replace(period=tensors[4].to(device))
 
 
 def _places(window: Window) -> Tensor:
@@ -121,14 +123,19 @@ def _per_microsecond(rate_hz: float, step: Tensor) -> Tensor:
     return ((step.clamp(max=(1 << 59) // max(rate, 1)) * rate) >> 28).clamp(max=(1 << 31) - 1)
 
 
+def _shot_period(camera: EventCamera, nominal: tuple[int, int], on: Tensor, off: Tensor) -> Tensor:
+    """Return the time between candidates for shot noise in 2^-6 microseconds, below 2^38."""
+    rate = (nominal[0] << 16) // on + (nominal[1] << 16) // off  # in the dark, 2^17 for a nominal pixel
+    return ((round(64e6 / camera.shot_hz) << 17) // rate).clamp(max=(1 << 38) - 1)
+
+
 @lru_cache(maxsize=8)
 def first_gap_us(camera: EventCamera, window: Window, is_float: bool, device: torch.device) -> Tensor:
     """Return the time from the start of a clip to each pixel's first candidate for shot noise, ``(H, W)`` int64."""
     sensor = sensor_of(camera, window, is_float, torch.device("cpu"))
     words = reference_camera.philox(_places(window), 0, DRAW_START, 0, camera.seed)
-    on, off = sensor.on.flatten().long(), sensor.off.flatten().long()
-    gap = reference_camera.gap_us(sensor.exponential, words, on, off, fine(camera, is_float), shot_period(camera))
-    return gap.masked_fill(on == reference_camera.DEAD, reference_camera.NEVER).reshape(window[2:]).to(device)
+    gap_us = reference_camera.gap_us(sensor.exponential, words, sensor.period.flatten())
+    return gap_us.reshape(window[2:]).masked_fill(sensor.on == reference_camera.DEAD, reference_camera.NEVER).to(device)
 
 
 @lru_cache(maxsize=8)
@@ -138,11 +145,6 @@ def first_voltage(camera: EventCamera, window: Window, device: torch.device) -> 
     driven = round(FINE * photoreceptor_noise(camera)) * reference_camera.gaussian(normal_table(), word)
     most = reference_camera.MOST_VOLTAGE
     return reference_camera.rounded_shift(driven, 16).clamp(-most, most).reshape(window[2:]).to(device, torch.int32)
-
-
-def shot_period(camera: EventCamera) -> int:
-    """Return the mean time between a nominal pixel's candidates for shot noise in 2^-6 microseconds; 0 without any."""
-    return round(64e6 / camera.shot_hz) if camera.shot_hz > 0 else 0
 
 
 def photoreceptor_noise(camera: EventCamera) -> float:
@@ -199,6 +201,5 @@ def numbers_of(camera: EventCamera, is_float: bool, frame: int, origin: tuple[in
     rule = REFRACTORY.index(camera.refractory) if camera.refractory_us > 0 else 0
     jitter = round(UNITS * camera.leak_jitter) if camera.has_leak else 0
     return Numbers(
-        *fine(camera, is_float), rule, int(camera.refractory_us), jitter, shot_period(camera), camera.seed, frame,
-        *origin,
+        *fine(camera, is_float), rule, int(camera.refractory_us), jitter, camera.seed, frame, *origin,
     )  # fmt: skip

@@ -33,6 +33,7 @@ class Sensor(NamedTuple):
     on: Tensor  #: ``(H, W)`` int32 thresholds in 2^-24 nat; 2^31 - 1: a dead pixel
     off: Tensor  #: ``(H, W)`` int32
     leak: Tensor  #: ``(H, W)`` int32 in 2^-44 nat per microsecond; ``(0,)``: none
+    period: Tensor  #: ``(H, W)`` int64 between candidates for shot noise in 2^-6 microseconds; ``(0,)``: no shot noise
     accept: Tensor  #: ``(256,)`` int32 share of the shot noise by grey level in 2^-20; ``(0,)``: no shot noise
     normal: Tensor  #: ``(1024,)`` int32, see csrc/common/random.h
     exponential: Tensor  #: ``(1025,)`` int32
@@ -46,7 +47,6 @@ class Numbers(NamedTuple):
     rule: int  #: of the refractory period: 0 advance, 1 hold, 2 blind
     refractory_us: int
     leak_jitter: int  #: 2^-16
-    shot_period: int  #: between candidates for shot noise of a nominal pixel, 2^-6 microseconds
     seed: int
     frame: int  #: number of the first frame since the start of the clip
     top: int  #: place of the first pixel in the sensor

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuroav.kernels import reference_bins
 
-DRAW_FRAME, DRAW_SHOT = range(2)  # purposes of draws; neuroav.events.noise has more
+DRAW_LEAK, DRAW_SHOT, DRAW_VOLTAGE = range(3)  # purposes of draws; neuroav.events.noise has more
 ADVANCE, HOLD, BLIND = range(3)
 DEAD, NEVER = (1 << 31) - 1, 1 << 62
 MOST_VOLTAGE, MOST_LEAK, MOST_REFERENCE = 1 << 27, 1 << 28, 1 << 30
@@ -43,13 +43,9 @@ def waiting_time(exponential: Tensor, word: Tensor, fraction: Tensor) -> Tensor:
     return zeros * table[0] + table[i] + (((table[i + 1] - table[i]) * between) >> 16)
 
 
-def gap_us(
-    exponential: Tensor, words: Sequence[Tensor], on: Tensor, off: Tensor, nominal: Sequence[int], period: int
-) -> Tensor:
+def gap_us(exponential: Tensor, words: Sequence[Tensor], period: Tensor) -> Tensor:
     """Return the microseconds to a pixel's next candidate for shot noise, at least 1."""
-    twice_rate = (nominal[0] << 16) // on + (nominal[1] << 16) // off
-    gap = ((waiting_time(exponential, words[0], words[1]) * period) >> 20 << 17) // twice_rate
-    return ((gap + 32) >> 6).clamp(min=1)
+    return ((waiting_time(exponential, words[0], words[1]) * period + (1 << 25)) >> 26).clamp(min=1)
 
 
 def rounded_shift(value: Tensor, bits: int) -> Tensor:
@@ -75,7 +71,7 @@ def camera_events(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]]:
     """Turn frames into sorted events; arguments as in :mod:`neuroav.kernels.camera`, the model in events/noise.py."""
     height, width = state[0].shape
-    top, left = numbers[8:10]
+    top, left = numbers[7:9]
     y, x = torch.meshgrid(*(torch.arange(n, device=state[0].device) for n in (height, width)), indexing="ij")
     places = (((y + top) << 16) | ((x + left) << 1)).flatten()
     pixels = _Pixels(clip, sensor, numbers, state, places)
@@ -104,10 +100,11 @@ class _Pixels:
     def __init__(self, clip, sensor, numbers, state, places):
         self.greys, self.levels, edges_us, self.shares, self.steps = clip
         self.edges_us = edges_us.tolist()
-        self.table, on, off, leak, self.accept, self.normal, self.exponential = sensor
+        self.table, on, off, leak, period, self.accept, self.normal, self.exponential = sensor
         self.on, self.off, self.leak = on.flatten().long(), off.flatten().long(), leak.flatten().long()
+        self.period = period.flatten()
         self.nominal, (self.rule, self.refractory_us, self.jitter) = numbers[:2], numbers[2:5]
-        self.shot_period, self.seed, self.frame = numbers[5:8]
+        self.seed, self.frame = numbers[5:7]
         self.state = [tensor.flatten().long() for tensor in state]
         self.places = places
 
@@ -132,17 +129,20 @@ class _Pixels:
             target = low_passed(last, target, share)
         self.state[1] = target
         rise, a0, a1 = target - last, last, target
-        words = philox(self.places, number, DRAW_FRAME, 0, self.seed)
         if len(self.steps):
             share, gain = self.steps[frame].tolist()
-            driven = low_passed(voltage, 0, share) + rounded_shift(gain * gaussian(self.normal, words[1]), 16)
+            driven = low_passed(voltage, 0, share) + rounded_shift(gain * self._gaussian(DRAW_VOLTAGE, number), 16)
             self.state[3] = driven.clamp(-MOST_VOLTAGE, MOST_VOLTAGE)
             a0, a1 = a0 + voltage, a1 + self.state[3]
         leak = torch.zeros_like(last)
         if len(self.leak):
-            gauss = gaussian(self.normal, words[0]) if self.jitter else 0
+            gauss = self._gaussian(DRAW_LEAK, number) if self.jitter else 0
             leak = leak_of(self.leak, dt_us, self.jitter, gauss, number)
         return a0, a1 + leak, rise, leak
+
+    def _gaussian(self, purpose: int, frame: int) -> Tensor:
+        """Return one Gaussian per pixel; four frames share a draw."""
+        return gaussian(self.normal, philox(self.places, frame >> 2, purpose, 0, self.seed)[frame & 3])
 
 
 class _Walk:
@@ -176,8 +176,9 @@ class _Walk:
             crossed = self._cross(who, stop)
             who, rest = who[crossed], who[~crossed]
             rest = rest[self.shot[rest] <= self.dt]
-            self._shoot(rest, draw[rest])
-            draw[rest] += 1
+            if len(rest):
+                self._shoot(rest, draw[rest])
+                draw[rest] += 1
             who = torch.cat([who, rest])
         state = self.pixels.state
         state[0] = self.reference
@@ -220,7 +221,7 @@ class _Walk:
         self._fire(here, t[fires], is_on[fires], torch.ones_like(here))
         self.reference[here] = self._brightness(here, t[fires])
         self.now[who] = t
-        self.shot[who] = t + gap_us(pixels.exponential, words, on, off, pixels.nominal, pixels.shot_period)
+        self.shot[who] = t + gap_us(pixels.exponential, words, pixels.period[who])
 
     def _fire(self, who: Tensor, t: Tensor, is_on: Tensor, noise: Tensor) -> None:
         self.rows.append(torch.stack([t + self.start_us, self.pixels.places[who], is_on.long(), noise.long()]))
