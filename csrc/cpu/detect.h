@@ -40,20 +40,20 @@ class SilentRange {
   // Greys up to this one are darker than a level above table[0].
   uint8_t hi(int32_t level) const { return hi_[std::min((level - lowest_) >> shift_, kCells)]; }
   // Greys from this one on are brighter than a level below table[255].
-  uint8_t lo(int32_t level) const { return lo_[std::max((level - lowest_) >> shift_, -1) + 1]; }
+  uint8_t lo(int32_t level) const { return lo_of()[std::max((level - lowest_) >> shift_, -1)]; }
 
   static constexpr int32_t kCells = 4096;
   int shift() const { return shift_; }
-  const uint8_t* lo_of() const { return lo_; }
-  const uint8_t* hi_of() const { return hi_; }
+  const uint8_t* lo_of() const { return lo_ + 1; }  // by cell, in [-1, kCells]
+  const uint8_t* hi_of() const { return hi_; }      // by cell, in [0, kCells]
 
  private:
   int32_t lowest_, shift_ = 0;
   uint8_t lo_[kCells + 2], hi_[kCells + 1];
 };
 
-// Row and column of the pixels of a tile, without a division: with whole numbers below 2^21, the product below is further
-// from a whole number (half a pixel) than its rounding error.
+// Row and column of the pixels of a tile, without a division. A pixel's place along the first row is below 2^21, so the
+// product is further from a whole number (by half a pixel) than its rounding error.
 struct TilePlaces {
   TilePlaces(int64_t begin, int64_t width)
       : y(static_cast<uint32_t>(begin / width)), x(static_cast<uint32_t>(begin % width)),

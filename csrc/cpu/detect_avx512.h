@@ -1,5 +1,5 @@
-// The ideal camera, 64 pixels at a time, for processors with AVX-512 (VBMI2: Ice Lake, Zen 4 and later). The same events
-// as detect_portable.h, bit for bit.
+// The ideal camera, 64 pixels at a time, for processors with AVX-512 (VBMI2: Ice Lake, Zen 4 and later). The same
+// events as detect_portable.h, bit for bit.
 //
 // A byte comparison finds the pixels that leave their silent range; these are packed together, and all further
 // arithmetic runs on 16 of them at a time: brightness from the table by byte permutations (gathers are several times
@@ -97,6 +97,13 @@ class Detector : portable::Detector {
     alignas(64) uint8_t before[kTile + 64], now[kTile + 64];
   };
 
+  // Up to 16 of them, with how far their brightness was and is above the lowest.
+  struct Active16 {
+    const uint16_t* index;
+    int64_t count;
+    const int32_t *l0, *l1;
+  };
+
   // One event or more of 16 pixels.
   struct Crossing {
     __m512i way, step, slope, span, place;  // from the last frame to the first level, between levels; slope is float
@@ -107,15 +114,14 @@ class Detector : portable::Detector {
     Active active;
     collect(begin, size, frame, active);
     alignas(64) int32_t l0[64], l1[64];
-    for (int64_t i = 0; i < active.count; ++i) {
-      if (i % 64 == 0) {
-        heights_.look_up(active.now + i, l1);
-        if (frame > 0) heights_.look_up(active.before + i, l0);
-        else first_heights(begin, active, i, l0);
+    for (int64_t first = 0; first < active.count; first += 64) {
+      heights_.look_up(active.now + first, l1);
+      if (frame > 0) heights_.look_up(active.before + first, l0);
+      else first_heights(begin, active, first, l0);
+      for (int64_t i = first; i < std::min(first + 64, active.count); i += 16) {
+        const Active16 pixels{active.index + i, std::min<int64_t>(active.count - i, 16), l0 + i % 64, l1 + i % 64};
+        fire(begin, frame, counts, places, pixels, records);
       }
-      fire(begin, frame, counts, places, active.index + i, std::min<int64_t>(active.count - i, 16), l0 + i % 64,
-           l1 + i % 64, records);
-      i += 15;
     }
   }
 
@@ -123,9 +129,10 @@ class Detector : portable::Detector {
     const uint8_t* now = clip_.frames + frame * clip_.num_pixels() + begin;
     const uint8_t* before = frame > 0 ? now - clip_.num_pixels() : now;
     const uint8_t *lo = &lo_[begin], *hi = &hi_[begin];
-    alignas(64) uint16_t ladder[32];
-    for (int i = 0; i < 32; ++i) ladder[i] = static_cast<uint16_t>(i);
-    const __m512i steps = _mm512_load_si512(ladder);
+    const int32_t* reference = clip_.reference + begin;
+    const __m512i ladder = _mm512_cvtepu8_epi16(_mm256_setr_epi8(
+        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29,
+        30, 31));
     int64_t count = 0;
     for (int64_t at = 0; at < size; at += 64) {
       const __mmask64 inside = size - at < 64 ? (uint64_t{1} << (size - at)) - 1 : ~uint64_t{0};
@@ -133,92 +140,98 @@ class Detector : portable::Detector {
       const __mmask64 low = _mm512_mask_cmplt_epu8_mask(inside, grey, _mm512_loadu_si512(lo + at));
       const __mmask64 leaves = low | _mm512_mask_cmpgt_epu8_mask(inside, grey, _mm512_loadu_si512(hi + at));
       if (leaves == 0) continue;
-      for (int line = 0; line < 4; ++line) _mm_prefetch(reinterpret_cast<const char*>(clip_.reference + begin + at + 16 * line), _MM_HINT_T0);
+      for (int line = 0; line < 64; line += 16) {
+        _mm_prefetch(reinterpret_cast<const char*>(reference + at + line), _MM_HINT_T0);
+      }
+      const auto left = static_cast<__mmask32>(leaves), right = static_cast<__mmask32>(leaves >> 32);
+      const __m512i index = _mm512_add_epi16(ladder, _mm512_set1_epi16(static_cast<int16_t>(at)));
+      const __m512i further = _mm512_add_epi16(index, _mm512_set1_epi16(32));
       const __m512i old = _mm512_maskz_loadu_epi8(inside, before + at);
+      // Packed in a register, then stored whole: packing straight to memory is far slower on some processors.
       _mm512_storeu_si512(active.now + count, _mm512_maskz_compress_epi8(leaves, grey));
       _mm512_storeu_si512(active.before + count, _mm512_maskz_compress_epi8(leaves, old));
-      const __m512i index = _mm512_add_epi16(steps, _mm512_set1_epi16(static_cast<int16_t>(at)));
-      const __m512i upper = _mm512_add_epi16(index, _mm512_set1_epi16(32));
-      const int first_half = _mm_popcnt_u32(static_cast<uint32_t>(leaves));
-      _mm512_storeu_si512(active.index + count,
-                          _mm512_maskz_compress_epi16(static_cast<__mmask32>(leaves), index));
-      _mm512_storeu_si512(active.index + count + first_half,
-                          _mm512_maskz_compress_epi16(static_cast<__mmask32>(leaves >> 32), upper));
+      _mm512_storeu_si512(active.index + count, _mm512_maskz_compress_epi16(left, index));
+      _mm512_storeu_si512(active.index + count + _mm_popcnt_u32(left), _mm512_maskz_compress_epi16(right, further));
       count += static_cast<int64_t>(_mm_popcnt_u64(leaves));
     }
     active.count = count;
   }
 
-  void first_heights(int64_t begin, const Active& active, int64_t from, int32_t* l0) const {
-    for (int64_t i = from; i < std::min(active.count, from + 64); ++i) {
-      l0[i - from] = clip_.last[begin + active.index[i]] - clip_.table[0];
+  // Brightness before the first frame of a call is not a grey level.
+  void first_heights(int64_t begin, const Active& active, int64_t first, int32_t* l0) const {
+    for (int64_t i = first; i < std::min(active.count, first + 64); ++i) {
+      l0[i - first] = clip_.last[begin + active.index[i]] - clip_.table[0];
     }
   }
 
-  // Fires the first `count` <= 16 pixels of `index`.
-  NEUROAV_AVX512 void fire(int64_t begin, int64_t frame, bool counts, const TilePlaces& places, const uint16_t* index,
-                           int64_t count, const int32_t* l0, const int32_t* l1, Records& records) {
-    const __mmask16 lanes = static_cast<__mmask16>((1u << count) - 1);
-    const __m512i i = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(index)));
-    const __m512i lowest = _mm512_set1_epi32(clip_.table[0]);
-    int32_t* const reference = clip_.reference + begin;
-    const __m512i level =
-        _mm512_sub_epi32(_mm512_mask_i32gather_epi32(lowest, lanes, i, reference, sizeof(int32_t)), lowest);
-    const __m512i before = _mm512_load_si512(l0), now = _mm512_load_si512(l1);
+  NEUROAV_AVX512 void fire(int64_t begin, int64_t frame, bool counts, const TilePlaces& places, const Active16& pixels,
+                           Records& records) {
+    const __mmask16 lanes = static_cast<__mmask16>((1u << pixels.count) - 1);
+    const __m512i index = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(pixels.index)));
+    const __m512i lowest = _mm512_set1_epi32(clip_.table[0]), zero = _mm512_setzero_si512();
+    const __m512i level = _mm512_sub_epi32(
+        _mm512_mask_i32gather_epi32(lowest, lanes, index, clip_.reference + begin, sizeof(int32_t)), lowest);
+    const __m512i before = _mm512_load_si512(pixels.l0), now = _mm512_load_si512(pixels.l1);
 
-    // floor(|change| / c): the estimate is off by one at most, and the rest says which way.
-    const __m512i change = _mm512_sub_epi32(now, level), distance = _mm512_abs_epi32(change);
-    const __mmask16 on = _mm512_cmpge_epi32_mask(change, _mm512_setzero_si512());
-    const __m512i c = _mm512_mask_blend_epi32(on, _mm512_set1_epi32(clip_.c_off), _mm512_set1_epi32(clip_.c_on));
-    const __m512 inverse = _mm512_mask_blend_ps(on, _mm512_set1_ps(inverse_off_), _mm512_set1_ps(inverse_on_));
-    const __m512i one = _mm512_set1_epi32(1);
-    __m512i number = _mm512_cvttps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(distance), inverse));
-    const __m512i rest = _mm512_sub_epi32(distance, _mm512_mullo_epi32(number, c));
-    number = _mm512_mask_add_epi32(number, _mm512_cmpge_epi32_mask(rest, c), number, one);
-    number = _mm512_mask_sub_epi32(number, _mm512_cmplt_epi32_mask(rest, _mm512_setzero_si512()), number, one);
-    number = _mm512_maskz_mov_epi32(lanes, number);
+    const __m512i change = _mm512_sub_epi32(now, level);
+    const __mmask16 on = _mm512_cmpge_epi32_mask(change, zero), off = static_cast<__mmask16>(~on);
+    const __m512i size = _mm512_mask_mov_epi32(_mm512_set1_epi32(clip_.c_on), off, _mm512_set1_epi32(clip_.c_off));
+    const __m512i number = _mm512_maskz_mov_epi32(lanes, crossings(_mm512_abs_epi32(change), on, size));
     const __mmask16 fires = _mm512_test_epi32_mask(number, number);
+    const __m512i step = _mm512_mask_sub_epi32(size, off, zero, size);
+    keep(begin, pixels, _mm512_add_epi32(level, _mm512_mullo_epi32(number, step)));
 
-    const __m512i step = _mm512_mask_sub_epi32(c, static_cast<__mmask16>(~on), _mm512_setzero_si512(), c);
-    const __m512i moved = _mm512_add_epi32(level, _mm512_mullo_epi32(number, step));
-    keep(begin, index, count, moved);
-
-    const __m512i along = _mm512_add_epi32(i, _mm512_set1_epi32(static_cast<int32_t>(places.x)));
-    const __m512i rows = _mm512_cvttps_epi32(_mm512_mul_ps(
-        _mm512_add_ps(_mm512_cvtepi32_ps(along), _mm512_set1_ps(0.5f)), _mm512_set1_ps(places.inverse)));
-    const __m512i column = _mm512_sub_epi32(
-        along, _mm512_mullo_epi32(rows, _mm512_set1_epi32(static_cast<int32_t>(places.width))));
-    const __m512i row = _mm512_add_epi32(rows, _mm512_set1_epi32(static_cast<int32_t>(places.y)));
-    __m512i place = _mm512_or_si512(_mm512_slli_epi32(row, 16), _mm512_slli_epi32(column, 1));
-    place = _mm512_mask_or_epi32(place, on, place, one);
-
+    __m512i place = packed_places(index, places);
+    place = _mm512_mask_or_epi32(place, on, place, _mm512_set1_epi32(1));
     if (counts) {
-      uint64_t* out = records.room(16);
-      store(out, _mm512_maskz_compress_epi32(fires, place), _mm512_maskz_compress_epi32(fires, number));
+      store(records.room(16), _mm512_maskz_compress_epi32(fires, place), _mm512_maskz_compress_epi32(fires, number));
       return records.advance(_mm_popcnt_u32(fires));
     }
-    const uint32_t dt_us = clip_.dt_us(frame);
+    const float dt_us = static_cast<float>(clip_.dt_us(frame));
     const __m512i span = _mm512_abs_epi32(_mm512_sub_epi32(now, before));
-    const __m512 slope = _mm512_div_ps(_mm512_set1_ps(static_cast<float>(dt_us)), _mm512_cvtepi32_ps(span));
+    const __m512 slope = _mm512_div_ps(_mm512_set1_ps(dt_us), _mm512_cvtepi32_ps(span));
     const __m512i way = _mm512_abs_epi32(_mm512_sub_epi32(_mm512_add_epi32(level, step), before));
-    emit(Crossing{way, c, _mm512_castps_si512(slope), span, place}, number, fires, dt_us, records);
+    emit({way, size, _mm512_castps_si512(slope), span, place}, number, fires, clip_.dt_us(frame), records);
   }
 
-  // Writes the new levels and silent ranges of `count` pixels.
-  NEUROAV_AVX512 void keep(int64_t begin, const uint16_t* index, int64_t count, __m512i heights) {
+  // floor(distance / size): distances are exact in float (below 2^24), so the estimate is off by one at most, and the
+  // rest says which way.
+  NEUROAV_AVX512 __m512i crossings(__m512i distance, __mmask16 on, __m512i size) const {
+    const __m512 inverse = _mm512_mask_mov_ps(_mm512_set1_ps(inverse_off_), on, _mm512_set1_ps(inverse_on_));
+    const __m512i guess = _mm512_cvttps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(distance), inverse));
+    const __m512i rest = _mm512_sub_epi32(distance, _mm512_mullo_epi32(guess, size)), one = _mm512_set1_epi32(1);
+    const __m512i more = _mm512_mask_add_epi32(guess, _mm512_cmpge_epi32_mask(rest, size), guess, one);
+    return _mm512_mask_sub_epi32(more, _mm512_cmplt_epi32_mask(rest, _mm512_setzero_si512()), more, one);
+  }
+
+  // As TilePlaces, for 16 pixels.
+  NEUROAV_AVX512 static __m512i packed_places(__m512i index, const TilePlaces& places) {
+    const __m512i along = _mm512_add_epi32(index, _mm512_set1_epi32(static_cast<int32_t>(places.x)));
+    const __m512 middle = _mm512_add_ps(_mm512_cvtepi32_ps(along), _mm512_set1_ps(0.5f));
+    const __m512i rows = _mm512_cvttps_epi32(_mm512_mul_ps(middle, _mm512_set1_ps(places.inverse)));
+    const __m512i width = _mm512_set1_epi32(static_cast<int32_t>(places.width));
+    const __m512i column = _mm512_sub_epi32(along, _mm512_mullo_epi32(rows, width));
+    const __m512i row = _mm512_add_epi32(rows, _mm512_set1_epi32(static_cast<int32_t>(places.y)));
+    return _mm512_or_si512(_mm512_slli_epi32(row, 16), _mm512_slli_epi32(column, 1));
+  }
+
+  // Writes new levels, given as heights, and their silent ranges (SilentRange::lo and hi).
+  NEUROAV_AVX512 void keep(int64_t begin, const Active16& pixels, __m512i heights) {
     const __m128i shift = _mm_cvtsi32_si128(silent_.shift());
+    const __m512i below = _mm512_sra_epi32(_mm512_sub_epi32(heights, _mm512_set1_epi32(clip_.c_off)), shift);
+    const __m512i above = _mm512_sra_epi32(_mm512_add_epi32(heights, _mm512_set1_epi32(clip_.c_on)), shift);
     alignas(64) int32_t levels[16], lo_cells[16], hi_cells[16];
     _mm512_store_si512(levels, _mm512_add_epi32(heights, _mm512_set1_epi32(clip_.table[0])));
-    _mm512_store_si512(lo_cells, _mm512_add_epi32(_mm512_max_epi32(_mm512_sra_epi32(_mm512_sub_epi32(heights, _mm512_set1_epi32(clip_.c_off)), shift), _mm512_set1_epi32(-1)), _mm512_set1_epi32(1)));
-    _mm512_store_si512(hi_cells, _mm512_min_epi32(_mm512_sra_epi32(_mm512_add_epi32(heights, _mm512_set1_epi32(clip_.c_on)), shift), _mm512_set1_epi32(SilentRange::kCells)));
-    int32_t* const reference = clip_.reference + begin;
-    uint8_t *const lo = &lo_[begin], *const hi = &hi_[begin];  // copies: a byte written could be any member
+    _mm512_store_si512(lo_cells, _mm512_max_epi32(below, _mm512_set1_epi32(-1)));
+    _mm512_store_si512(hi_cells, _mm512_min_epi32(above, _mm512_set1_epi32(SilentRange::kCells)));
+    int32_t* const reference = clip_.reference + begin;  // copies: for the compiler, a byte written could be any member
+    uint8_t *const lo = &lo_[begin], *const hi = &hi_[begin];
     const uint8_t *const lo_of = silent_.lo_of(), *const hi_of = silent_.hi_of();
-    for (int64_t lane = 0; lane < count; ++lane) {
-      const int64_t pixel = index[lane];
-      reference[pixel] = levels[lane];
-      lo[pixel] = lo_of[lo_cells[lane]];
-      hi[pixel] = hi_of[hi_cells[lane]];
+    for (int64_t lane = 0; lane < pixels.count; ++lane) {
+      const int64_t i = pixels.index[lane];
+      reference[i] = levels[lane];
+      lo[i] = lo_of[lo_cells[lane]];
+      hi[i] = hi_of[hi_cells[lane]];
     }
   }
 
@@ -248,8 +261,9 @@ class Detector : portable::Detector {
       const __m512i bits = _mm512_and_si512(_mm512_set1_epi32(static_cast<int>(firsts & 0xffff)), up_to);
       const __m512i nth = _mm512_add_epi32(_mm512_popcnt_epi32(bits), _mm512_set1_epi32(before));
       const __m512i lane = _mm512_permutexvar_epi32(nth, firing);
-      const __m512i slot = _mm512_add_epi32(iota, _mm512_set1_epi32(at)), step = _mm512_permutexvar_epi32(lane, pixel.step);
-      write(out + at, _mm512_add_epi32(_mm512_permutexvar_epi32(lane, way), _mm512_mullo_epi32(slot, step)),
+      const __m512i beyond = _mm512_mullo_epi32(_mm512_add_epi32(iota, _mm512_set1_epi32(at)),
+                                                _mm512_permutexvar_epi32(lane, pixel.step));
+      write(out + at, _mm512_add_epi32(_mm512_permutexvar_epi32(lane, way), beyond),
             _mm512_permutexvar_epi32(lane, pixel.slope), _mm512_permutexvar_epi32(lane, pixel.span),
             _mm512_permutexvar_epi32(lane, pixel.place), dt_us);
       before += _mm_popcnt_u32(static_cast<uint32_t>(firsts & 0xffff));

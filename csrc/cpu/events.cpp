@@ -19,12 +19,20 @@ namespace {
 
 using namespace neuroav;
 
+bool use_avx512() {
+#ifdef NEUROAV_HAS_AVX512
+  const char* wanted = std::getenv("NEUROAV_SIMD");
+  return avx512::supported() && !(wanted != nullptr && std::strcmp(wanted, "portable") == 0);
+#else
+  return false;
+#endif
+}
+
 // Calls use(detector) with the fastest one this machine can run, or the portable one if the environment says so.
 template <typename Use>
 void with_detector(const Clip& clip, const Use& use) {
 #ifdef NEUROAV_HAS_AVX512
-  const char* wanted = std::getenv("NEUROAV_SIMD");
-  if (avx512::supported() && !(wanted != nullptr && std::strcmp(wanted, "portable") == 0)) {
+  if (use_avx512()) {
     avx512::Detector detector(clip);
     return use(detector);
   }
@@ -56,6 +64,7 @@ Clip make_clip(std::uintptr_t frames, int64_t num_frames, int64_t height, int64_
 
 void bind_events(pybind11::module_& m) {
   namespace py = pybind11;
+  m.def("events_simd", [] { return use_avx512() ? "AVX-512" : "portable"; }, "Which detector of events is in use.");
   py::class_<Clip>(m, "Clip").def(py::init(&make_clip), py::arg("frames"), py::arg("num_frames"), py::arg("height"),
                                   py::arg("width"), py::arg("edges_us"), py::arg("table"), py::arg("c_on"),
                                   py::arg("c_off"), py::arg("reference"), py::arg("last"));
@@ -73,8 +82,8 @@ void bind_events(pybind11::module_& m) {
             give_away(std::move(events.t_us), events.count), give_away(std::move(events.x), events.count),
             give_away(std::move(events.y), events.count), give_away(std::move(events.p), events.count));
       },
-      "Return the events of contiguous frames, sorted; moves the clip's `reference` and `last` in place.", py::arg("clip"),
-      py::arg("threads"));
+      "Return the events of contiguous frames, sorted; moves the clip's `reference` and `last` in place.",
+      py::arg("clip"), py::arg("threads"));
   m.def(
       "contrast_bins",
       [](const Clip& clip, int32_t kind, std::uintptr_t bin_edges_us, int64_t num_edges, int64_t rows, int64_t columns,
@@ -86,7 +95,7 @@ void bind_events(pybind11::module_& m) {
           fill_bins(bins, clip.edges_us, clip.num_frames, true, threads, detector, pointer<void>(values));
         });
       },
-      "Add the events of contiguous frames to `values`; moves the clip's `reference` and `last` in place.", py::arg("clip"),
-      py::arg("kind"), py::arg("bin_edges_us"), py::arg("num_edges"), py::arg("rows"), py::arg("columns"),
+      "Add the events of contiguous frames to `values`; moves the clip's `reference` and `last` in place.",
+      py::arg("clip"), py::arg("kind"), py::arg("bin_edges_us"), py::arg("num_edges"), py::arg("rows"), py::arg("columns"),
       py::arg("values"), py::arg("threads"));
 }

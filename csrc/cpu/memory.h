@@ -1,5 +1,5 @@
-// Large buffers whose memory is used again. Touching fresh memory for the first time (the system clears it, page by page)
-// costs several times more than all the work on an event, so freed buffers are kept for the next call.
+// Large buffers whose memory is used again. Touching fresh memory for the first time (the system clears it, page by
+// page) can cost more than all other work on an event, so freed buffers are kept for the next call.
 #pragma once
 
 #include <algorithm>

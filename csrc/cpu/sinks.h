@@ -126,14 +126,14 @@ inline void start_places(std::vector<uint32_t>& counts) {
   for (uint32_t& count : counts) sum += std::exchange(count, sum);
 }
 
-// The records of some consecutive tiles, a few frames of them. Where intervals hold many events, each is cut into slices
-// of time at once, while the records are in cache, so that later steps can work on one slice at a time.
+// The records of some consecutive tiles, a few frames of them. Where intervals hold many events, each is cut into
+// slices of time at once, while the records are in cache, so that later steps can work on one slice at a time.
 class TileGroup {
  public:
   TileGroup() = default;
   TileGroup(int64_t first_tile, int64_t num_tiles) : first_tile_(first_tile), num_tiles_(num_tiles) {}
 
-  // Runs the detector; `scratch` is this thread's. Interval f - first has 2^slice_bits slices of 2^shift[f - first] us.
+  // Runs the detector; `scratch` is this thread's. Frame f has up to 2^slice_bits slices of 2^shifts[f - first] us.
   template <typename Detect>
   void detect(int64_t num_pixels, int64_t first, int64_t stop, int slice_bits, const std::vector<int>& shifts,
               std::vector<Records>& scratch, Detect& detect) {
@@ -191,9 +191,9 @@ class TileGroup {
 
   int64_t first_tile_ = 0, num_tiles_ = 0;
   bool sliced_ = false;
-  std::vector<Records> tiles_;                   // if not sliced
-  Buffer<uint64_t> cut_;                         // if sliced: by frame, slice and pixel
-  std::vector<std::vector<uint32_t>> starts_;    // of the slices of each frame
+  std::vector<Records> tiles_;                 // if not sliced
+  Buffer<uint64_t> cut_;                       // if sliced: by frame, slice and pixel
+  std::vector<std::vector<uint32_t>> starts_;  // of the slices of each frame
   std::vector<uint32_t> next_;
 };
 
@@ -260,10 +260,10 @@ class ListMaker {
   }
 
   void run() {
-    const int64_t step = std::max<int64_t>(kPixelsAtOnce / std::max<int64_t>(num_pixels_, 1), threads_);
     int64_t expected = num_pixels_ / 4;  // events in an interval: a guess that decides nothing but speed
-    for (int64_t first = 0; first < num_frames_; first += step) {
-      const int64_t stop = std::min(first + step, num_frames_), before = events_.count;
+    for (int64_t first = 0, stop; num_pixels_ > 0 && first < num_frames_; first = stop) {
+      const int64_t before = events_.count;
+      stop = first > 0 ? std::min(first + frames_at_once(expected), num_frames_) : 1;
       while (expected > 4 * kSlice && slice_bits_ < kMaxSliceBits && expected >> slice_bits_ > kSlice) ++slice_bits_;
       detect(first, stop);
       make_room(stop);
@@ -274,9 +274,15 @@ class ListMaker {
   }
 
  private:
-  static constexpr int64_t kGroup = 8;               // tiles whose records stay in the second-level cache
-  static constexpr int64_t kPixelsAtOnce = 1 << 19;
+  static constexpr int64_t kGroup = 8;  // tiles whose records stay in the second-level cache
+  static constexpr int64_t kPixelsAtOnce = 1 << 19, kEventsAtOnce = 1 << 18;  // per thread
   static constexpr int64_t kSlice = 1 << 14, kMaxSliceBits = 8;
+  static constexpr int64_t kFreeRoom = 1 << 24;  // events; what is not used is not touched
+
+  int64_t frames_at_once(int64_t expected) const {
+    const int64_t by_pixels = kPixelsAtOnce / num_pixels_, by_events = kEventsAtOnce / std::max<int64_t>(expected, 1);
+    return threads_ * std::max<int64_t>(std::min(by_pixels, by_events), 1);
+  }
 
   struct Job {
     int64_t frame, slice, at, size;
@@ -305,10 +311,11 @@ class ListMaker {
     }
   }
 
-  // Makes room for the rest of the clip as well, should it go on like this.
+  // Makes room for the rest of the clip as well, should it go on like this, but not for far more than there is already.
   void make_room(int64_t stop) {
     if (events_.count <= events_.capacity()) return;
-    events_.reserve(events_.count + events_.count / stop * (num_frames_ - stop) / 8 * 9, jobs_[0].at);
+    const int64_t rest = events_.count / stop * (num_frames_ - stop) / 8 * 9;
+    events_.reserve(events_.count + std::min(rest, std::max(events_.count, kFreeRoom)), jobs_[0].at);
   }
 
   void write(int64_t first) {
@@ -327,7 +334,9 @@ class ListMaker {
     }
   }
 
-  int bits_of(int64_t frame) const { return bit_length(static_cast<uint32_t>(edges_us_[frame + 1] - edges_us_[frame])); }
+  int bits_of(int64_t frame) const {
+    return bit_length(static_cast<uint32_t>(edges_us_[frame + 1] - edges_us_[frame]));
+  }
 
   const int64_t* edges_us_;
   int64_t num_frames_, num_pixels_;
@@ -352,59 +361,74 @@ class BinSink {
  public:
   // `values` (T, P, rows, columns): int32 for COUNTS, else int64; the caller has put in the empty value.
   BinSink(const BinLayout& bins, void* values)
-      : bins_(bins), counts_(static_cast<int32_t*>(values)), values_(static_cast<int64_t*>(values)),
-        row_start_(bins.height), column_(bins.width) {
+      : bins_(bins), plane_(bins.rows * bins.columns), counts_(static_cast<int32_t*>(values)),
+        values_(static_cast<int64_t*>(values)), row_start_(bins.height), column_(bins.width) {
     for (int64_t y = 0; y < bins.height; ++y) row_start_[y] = static_cast<int32_t>(cell_row_start(bins, y));
     for (int64_t x = 0; x < bins.width; ++x) column_[x] = static_cast<int32_t>(cell_column(bins, x));
+    if (bins.kind != BINS_VOXEL) return;
+    for (int64_t b = 0; b + 1 < bins.num_edges; ++b) {
+      inverse_.push_back(1.0 / static_cast<double>(bins.edges_us[b + 1] - bins.edges_us[b]));
+    }
   }
 
   // Whether all of (start_us, stop_us] belongs to one bin of counts, or to none: then no event needs its time.
   bool needs_no_times(int64_t start_us, int64_t stop_us) const {
-    return bins_.kind == BINS_COUNTS && edges_below(bins_.edges_us, bins_.num_edges, start_us + 1) ==
-                                            edges_below(bins_.edges_us, bins_.num_edges, stop_us);
+    return bins_.kind == BINS_COUNTS && below(start_us + 1) == below(stop_us);
   }
 
   // Records that hold, in place of a time, the number of a pixel's events in an interval that `needs_no_times`.
-  void add_counts(const uint64_t* begin, const uint64_t* end, int64_t stop_us) const {
+  void add_counts(RecordRange records, int64_t stop_us) const {
     const int64_t bin = bin_of(bins_, stop_us);
     if (bin < 0) return;
-    int32_t* plane = counts_ + bin_place(bins_, bin, 0, 0);
-    const int64_t cells = bins_.rows * bins_.columns;
-    for (const uint64_t* record = begin; record < end; ++record) {
-      plane[event_p(*record) * cells + cell(*record)] += static_cast<int32_t>(event_offset_us(*record));
+    int32_t* const values = counts_ + bin_place(bins_, bin, 0, 0);
+    for (const uint64_t* record = records.begin; record < records.end; ++record) {
+      values[place(*record)] += static_cast<int32_t>(event_offset_us(*record));
     }
   }
 
-  // Records of the interval that begins at start_us.
-  void add_events(const uint64_t* begin, const uint64_t* end, int64_t start_us) const {
-    for (const uint64_t* record = begin; record < end; ++record) {
-      add(start_us + event_offset_us(*record), event_p(*record), cell(*record));
+  // Records of the interval (start_us, stop_us].
+  void add_events(RecordRange records, int64_t start_us, int64_t stop_us) const {
+    const int64_t first = below(start_us + 1), edges = below(stop_us) - first;  // those inside the interval
+    for (const uint64_t* record = records.begin; record < records.end; ++record) {
+      const int64_t t_us = start_us + event_offset_us(*record);
+      add(t_us, first + edges_below(bins_.edges_us + first, edges, t_us), place(*record));
     }
   }
 
  private:
-  int64_t cell(uint64_t record) const { return row_start_[event_y(record)] + column_[event_x(record)]; }
+  int64_t below(int64_t t_us) const { return edges_below(bins_.edges_us, bins_.num_edges, t_us); }
 
-  void add(int64_t t_us, int32_t p, int64_t cell) const {
-    if (bins_.kind == BINS_VOXEL) {
-      const int64_t left = left_node(bins_, t_us);
-      if (left < 0) return;
-      const int64_t right_share = right_weight(bins_, left, t_us);
-      values_[bin_place(bins_, left, p, cell)] += (int64_t{1} << BINS_WEIGHT_BITS) - right_share;
-      values_[bin_place(bins_, left + 1, p, cell)] += right_share;
-      return;
-    }
-    const int64_t bin = bin_of(bins_, t_us);
-    if (bin < 0) return;
-    const int64_t place = bin_place(bins_, bin, p, cell);
-    if (bins_.kind == BINS_COUNTS) ++counts_[place];
-    else values_[place] = std::max(values_[place], t_us);
+  // In a plane (P, rows, columns).
+  int64_t place(uint64_t record) const {
+    return event_p(record) * plane_ + row_start_[event_y(record)] + column_[event_x(record)];
+  }
+
+  void add(int64_t t_us, int64_t below, int64_t place) const {
+    if (bins_.kind == BINS_VOXEL) return add_weights(t_us, left_node(bins_, t_us, below), place);
+    if (below == 0 || below == bins_.num_edges) return;
+    const int64_t at = (below - 1) * 2 * plane_ + place;
+    if (bins_.kind == BINS_COUNTS) ++counts_[at];
+    else values_[at] = std::max(values_[at], t_us);
+  }
+
+  // `right_weight` without a division: the estimate is off by one at most, and the remainder mends it.
+  void add_weights(int64_t t_us, int64_t left, int64_t place) const {
+    if (left < 0) return;
+    const int64_t gap = bins_.edges_us[left + 1] - bins_.edges_us[left];
+    const int64_t scaled = (t_us - bins_.edges_us[left]) << BINS_WEIGHT_BITS;
+    int64_t weight = static_cast<int64_t>(static_cast<double>(scaled) * inverse_[left]);
+    const int64_t rest = scaled - weight * gap;
+    weight += (rest >= gap) - (rest < 0);
+    values_[left * 2 * plane_ + place] += (int64_t{1} << BINS_WEIGHT_BITS) - weight;
+    values_[(left + 1) * 2 * plane_ + place] += weight;
   }
 
   BinLayout bins_;
+  int64_t plane_;
   int32_t* counts_;
   int64_t* values_;
   std::vector<int32_t> row_start_, column_;
+  std::vector<double> inverse_;  // of the gaps between nodes
 };
 
 // Image rows at which the sensor may be cut so that no cell lies on both sides, at least a tile apart.
@@ -442,9 +466,9 @@ void fill_bins(const BinLayout& bins, const int64_t* edges_us, int64_t num_frame
           records.clear();
           detect(begin, std::min(kTile, end - begin), first, stop, counts[first] != 0, records);
           for (int64_t f = first; f < stop; ++f) {
-            const uint64_t *from = records.begin(f - first), *to = records.end(f - first);
-            if (counts[f]) sink.add_counts(from, to, edges_us[f + 1]);
-            else sink.add_events(from, to, edges_us[f]);
+            const RecordRange range{records.begin(f - first), records.end(f - first)};
+            if (counts[f]) sink.add_counts(range, edges_us[f + 1]);
+            else sink.add_events(range, edges_us[f], edges_us[f + 1]);
           }
         }
       }

@@ -14,7 +14,7 @@ def _load() -> tuple[Any, str]:
         module = importlib.import_module("neuroav._cpu")
     except ImportError:
         return None, "PyTorch reference (the C++ extension was not built; reinstall with a C++17 compiler on the PATH)"
-    return module, f"C++ extension, {module.build_info()}"
+    return module, f"C++ extension, {module.build_info()}, events in {module.events_simd()} code"
 
 
 module, _description = _load()

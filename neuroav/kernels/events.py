@@ -4,7 +4,9 @@
 Shapes: frames ``(F, H, W)`` uint8; edges ``(F + 1,)`` int64; table ``(256,)`` int32; state two ``(H, W)`` int32;
 bin edges ``(T + 1,)`` or ``(T,)`` int64; bins ``(T, P, rows, columns)``, int32 for counts, else int64.
 Layout: contiguous row-major (other layouts are copied). Determinism: exact, for any thread count and device.
-Parity tolerance: none; every implementation gives identical arrays. Memory: the events or bins, and a little.
+Parity tolerance: none; every implementation gives identical arrays. Memory: the events or bins, and a little;
+up to 512 MiB that lists of events gave back are kept for the next ones (the system may still take them).
+On a CPU the environment variable NEUROAV_SIMD=portable forgoes AVX-512, for comparison.
 """
 
 from __future__ import annotations
