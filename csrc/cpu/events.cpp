@@ -96,6 +96,6 @@ void bind_events(pybind11::module_& m) {
         });
       },
       "Add the events of contiguous frames to `values`; moves the clip's `reference` and `last` in place.",
-      py::arg("clip"), py::arg("kind"), py::arg("bin_edges_us"), py::arg("num_edges"), py::arg("rows"), py::arg("columns"),
-      py::arg("values"), py::arg("threads"));
+      py::arg("clip"), py::arg("kind"), py::arg("bin_edges_us"), py::arg("num_edges"), py::arg("rows"),
+      py::arg("columns"), py::arg("values"), py::arg("threads"));
 }
