@@ -85,6 +85,28 @@ def _extract(args: argparse.Namespace) -> int:
     )
 
 
+def _bench(args: argparse.Namespace) -> int:
+    timing = {name: getattr(args, name) for name in ("peers", "threads", "clip", "frames", "repeats")}
+    if args.validate:
+        given = [f"--{name}" for name, value in timing.items() if value is not False and value not in (None, [])]
+        if given:
+            raise fail("neuroav bench events --validate", "none of the options of a timing", ", ".join(given))
+        from neuroav.bench.validate import validate_command
+
+        return validate_command(args.out, args.json)
+    from neuroav.bench.events import events_bench_command
+
+    return events_bench_command(
+        args.clip,
+        with_peers=args.peers,
+        threads=args.threads,
+        num_frames=args.frames,
+        repeats=args.repeats,
+        json_path=args.json,
+        out=args.out,
+    )
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser; the verbs are frozen by ``tests/policy``."""
     parser = argparse.ArgumentParser(
@@ -137,6 +159,17 @@ def build_parser() -> argparse.ArgumentParser:
     extract.add_argument("-o", "--out", required=True, help="feature store to write (HDF5)")
     extract.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
     extract.set_defaults(handler=_extract)
+
+    bench = verbs.add_parser("bench", help="time event generation, or show that it is right")
+    bench.add_argument("what", choices=["events"], help="what to time")
+    bench.add_argument("--peers", action="store_true", help="also time the other simulators that are installed")
+    bench.add_argument("--threads", type=int, default=None, metavar="N", help="of the cases on several (default: 2)")
+    bench.add_argument("--clip", action="append", default=[], metavar="FILE", help="video to time on; may be repeated")
+    bench.add_argument("--frames", type=int, default=None, metavar="N", help="frames of each clip (default: 16 to 100)")
+    bench.add_argument("--repeats", type=int, default=None, metavar="N", help="turns of everybody (default: 7)")
+    bench.add_argument("--validate", action="store_true", help="write the validation page (HTML) instead of timing")
+    bench.add_argument("--out", default=None, metavar="FILE", help="also write the table (Markdown) or the page")
+    bench.set_defaults(handler=_bench)
 
     for verb in verbs.choices.values():
         verb.add_argument("--json", default=None, metavar="FILE", help="also write the printed figures as JSON")

@@ -76,8 +76,8 @@ def v2e_events(frames: Tensor, t_us: Tensor, camera: EventCamera) -> Events:
         forget(emulator)
     t, y, x, p = np.concatenate(parts, axis=1) if parts else np.zeros((4, 0), dtype=np.int64)
     size = (frames.shape[1], frames.shape[2])
-    narrow = (torch.from_numpy(column.astype(dtype)) for column, dtype in ((x, np.int16), (y, np.int16), (p, np.uint8)))
-    return Events(torch.from_numpy(t.copy()), *narrow, sensor_size=size)
+    column, row = (torch.from_numpy(place.astype(np.int16)) for place in (x, y))
+    return Events(torch.from_numpy(t.copy()), column, row, torch.from_numpy(p.astype(np.uint8)), size)
 
 
 def new_emulator(camera: EventCamera, *, is_log: bool = False, device: str = "cpu") -> Any:

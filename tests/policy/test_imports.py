@@ -33,7 +33,8 @@ ALLOWED = {
     "example": LOWER | {"config"},
     "task": LOWER | {"config"},
     "run": LOWER | TOP,
-    "cli": LOWER | TOP,
+    "bench": LOWER | {"report", "run"},
+    "cli": LOWER | TOP | {"bench"},
     "": set(),  # neuroav/__init__.py: names load on first use
 }
 # Compiled code and the compiler are named in one place each.
