@@ -158,14 +158,13 @@ int lowest_bit(uint64_t mask) {
 #endif
 }
 
-// Calls use(i) for every flag of 1, in order. There is room for a multiple of 8 flags.
+// Calls use(i) for every flag of 1, in order.
 template <typename Use>
 void for_each_set(const uint8_t* flags, int64_t size, const Use& use) {
   for (int64_t start = 0; start < size; start += 8) {
-    uint64_t eight;
-    std::memcpy(&eight, flags + start, 8);
+    uint64_t eight = 0;
+    std::memcpy(&eight, flags + start, std::min<int64_t>(8, size - start));
     uint64_t bits = (eight * 0x0102040810204080ull) >> 56;  // eight bytes of 0 or 1, gathered into eight bits
-    if (size - start < 8) bits &= (1u << (size - start)) - 1;
     for (; bits; bits &= bits - 1) use(start + lowest_bit(bits));
   }
 }
