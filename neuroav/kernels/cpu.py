@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from typing import Any
+
+INTERFACE = 2  # of csrc/cpu/module.cpp
+REBUILD = "the C++ extension was built from other sources: run python setup.py build_ext --inplace, or install again"
 
 
 def _load() -> tuple[Any, str]:
@@ -14,6 +18,9 @@ def _load() -> tuple[Any, str]:
         module = importlib.import_module("neuroav._cpu")
     except ImportError:
         return None, "PyTorch reference (the C++ extension was not built; reinstall with a C++17 compiler on the PATH)"
+    if getattr(module, "interface", None) != INTERFACE:  # an editable install whose sources have moved on
+        warnings.warn(f"neuroav runs on its PyTorch reference, as {REBUILD}", stacklevel=2)
+        return None, f"PyTorch reference ({REBUILD})"
     return module, f"C++ extension, {module.build_info()}, events in {module.events_simd()} code"
 
 
