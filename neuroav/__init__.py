@@ -21,7 +21,10 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "frames_to_events": "neuroav.events.generate",
-    "read_video": "neuroav.events.io",
+    "frames_to_counts": "neuroav.events.represent",
+    "EventCamera": "neuroav.events.camera",
+    "read_events": "neuroav.events.io",
+    "read_video": "neuroav.events.video",
     "Events": "neuroav.events.types",
     "DynamicLIF": "neuroav.neurons.dynamic",
     "LIF": "neuroav.neurons.lif",
