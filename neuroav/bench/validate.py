@@ -344,7 +344,7 @@ def _glance(figures: dict[str, Any], impls: list[str]) -> Section:
         [
             f'<a href="#oracle-{oracle.key}">{oracle.key}. {escape(oracle.name)}</a>',
             escape(oracle.says),
-            *(validation.verdict(by_key.get((oracle.key, impl))) for impl in impls),
+            *(validation.verdict(by_key.get((oracle.key, impl)), "does not apply") for impl in impls),
         ]
         for oracle in ORACLES
     ]

@@ -15,13 +15,11 @@ from neuroav.report.plots import INKS, Plot
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NOT_RUN = '<span class="missing">not run</span>'
 
-
-def verdict(passed: bool | None) -> str:
-    """Return a verdict as HTML, in words and colour; ``None`` is not run."""
+def verdict(passed: bool | None, missing: str = "not measured") -> str:
+    """Return a verdict as HTML, in words and colour, or ``missing`` where it is ``None``."""
     if passed is None:
-        return NOT_RUN
+        return f'<span class="missing">{escape(missing)}</span>'
     return '<span class="pass">✓ pass</span>' if passed else '<span class="fail">✗ FAIL</span>'
 
 

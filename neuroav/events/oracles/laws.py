@@ -217,9 +217,12 @@ def order(generator: Generator) -> Finding:
         check_equal("pairs of one pixel at one time", 0, int(together.sum())),
     ]
     crowd, _ = generator.convert(one_pixel([0, 255, 0]).expand(3, 4, 5).contiguous(), torch.tensor([0, 3, 9]))
-    what = "27 events each way of 20 pixels in 9 us: by t, then y, then x, ties fire"
-    checks.append(check_same(what, _crowd_rows(4, 5), rows(crowd)))
-    return Finding(checks, Maps(("the clip", "20 pixels in 9 us"), (signed_map(events), signed_map(crowd))))
+    what, expected = "27 events each way of 20 pixels in 9 us: by t, then y, then x, ties fire", _crowd_rows(4, 5)
+    checks.append(check_same(what, expected, rows(crowd)))
+    first = expected[(expected[:, 1] == 0) & (expected[:, 2] == 0)][:, [0, 3]].T.numpy()
+    path, levels = math.log(256) * np.array([0.0, 1.0, 0.0]), 0.2 * np.arange(28)
+    title = "one of 20 pixels, in whole microseconds"
+    return Finding(checks, Trace(title, np.array([0, 3, 9]), path, levels, first, pixel_events(crowd)))
 
 
 def _crowd_rows(height: int, width: int) -> Tensor:
