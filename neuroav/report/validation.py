@@ -94,7 +94,8 @@ def _bars(name: str, case: Bars) -> Plot:
         ax.barh(range(count), high - low, left=low, height=0.55, color=INKS["grid"], label="allowed")
         ax.plot([1] * count, range(count), "|", color=INKS["ink"], markersize=13, label="expected")
         ax.plot(got, range(count), "o", color=INKS["blue"], markersize=6, label="got")
-        labels = [f"{label}: {value:.4g}" for label, value in zip(case.labels, case.got, strict=True)]
+        figures = [f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" for value in case.got]
+        labels = [f"{label}: {figure}" for label, figure in zip(case.labels, figures, strict=True)]
         ax.set_yticks(range(count), labels)
         ax.set(title=case.title, xlabel=f"share of what is expected ({case.unit})", ylim=(count - 0.4, -0.6))
         ax.grid(axis="y", visible=False)
