@@ -234,7 +234,7 @@ def test_events_equal_a_scalar_loop_over_microseconds(name, make):
     assert len(events) > 5
 
 
-# ----------------------------------------------------------------------------------------------------- kernel, reference
+# ---------------------------------------------------------------------------------------------------- kernel, reference
 
 
 def _both(clip, labels=True):
