@@ -60,7 +60,11 @@ def write_labels(path, rows):
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch):
     """Describe in this process, to spare the start of workers; they have tests of their own."""
-    monkeypatch.setattr(extract, "map_processes", lambda function, items, workers, **_: ((i, function(i)) for i in items))
+
+    def in_turn(function, items, workers, **_):
+        return ((item, function(item)) for item in items)
+
+    monkeypatch.setattr(extract, "map_processes", in_turn)
 
 
 @pytest.fixture

@@ -83,7 +83,11 @@ def inputs(tmp_path):
 @pytest.fixture
 def one_process(monkeypatch):
     """Describe in this process, to spare the start of workers where they are not the point."""
-    monkeypatch.setattr(extract, "map_processes", lambda function, items, workers, **_: ((i, function(i)) for i in items))
+
+    def in_turn(function, items, workers, **_):
+        return ((item, function(item)) for item in items)
+
+    monkeypatch.setattr(extract, "map_processes", in_turn)
 
 
 def assert_same_store(got, want):
