@@ -10,6 +10,7 @@
 void bind_camera(pybind11::module_& m);
 void bind_events(pybind11::module_& m);
 void bind_bins(pybind11::module_& m);
+void bind_luma(pybind11::module_& m);
 void bind_neurons(pybind11::module_& m);
 
 static std::string build_info() {
@@ -32,5 +33,6 @@ PYBIND11_MODULE(_cpu, m) {
   bind_camera(m);
   bind_events(m);
   bind_bins(m);
+  bind_luma(m);
   bind_neurons(m);
 }

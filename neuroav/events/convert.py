@@ -30,6 +30,7 @@ from neuroav.events.io import read_events, renamed_when_done, write_events
 from neuroav.events.preview import FilmWriter, film_events
 from neuroav.events.types import Events, EventState
 from neuroav.events.video import VideoInfo, VideoReader, video_info
+from neuroav.processes import num_cores
 from neuroav.progress import Progress
 
 AHEAD = 2  # chunks that one thread may be ahead of the next
@@ -134,7 +135,7 @@ def convert_video(
         The row of figures that ``neuroav events`` prints and writes as JSON.
     """
     start_s = time.perf_counter()
-    reader = VideoReader(info.path, conversion.size)
+    reader = VideoReader(info.path, conversion.size, threads=max(1, num_cores() - 1))  # a core for what follows
     size = conversion.size or info.size
     num_frames = num_events = first_us = 0
     state: EventState | None = None

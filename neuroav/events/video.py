@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from neuroav.checks import fail
+from neuroav.kernels.luma import stretch_luma
 
-CHUNK, MAX_CHUNK, CHUNK_PIXELS = 8, 64, 1 << 22  # frames yielded at a time: more than 8 only while they are small
+CHUNK, MAX_CHUNK, CHUNK_PIXELS = 8, 32, 1 << 21  # frames yielded at a time: more than 8 only while they are small
 # Pixel formats whose first plane is 8-bit luma, in limited range unless the frame says otherwise; then the full ones.
 LIMITED = (
     *("yuv420p", "yuv422p", "yuv444p", "yuv440p", "yuv411p", "yuv410p", "yuva420p", "yuva422p", "yuva444p"),
@@ -30,7 +31,6 @@ LIMITED = (
 )
 LUMA = (*LIMITED, "yuvj420p", "yuvj422p", "yuvj444p", "yuvj440p", "yuvj411p", "gray")
 FULL_RANGE = 2  # AVCOL_RANGE_JPEG
-STRETCH = np.clip(np.floor((np.arange(256) - 16) * 255 / 219 + 0.5), 0, 255).astype(np.uint8)
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,ogg,flv,asf,gif,apng,wtv,rm,mxf,nut,dv,gxf,nsv,"
     "h264,hevc,vvc,m4v,mjpeg,ivf,av1,obu,vc1,yuv4mpegpipe,png_pipe,jpeg_pipe,bmp_pipe,tiff_pipe,webp_pipe"
@@ -90,6 +90,7 @@ class VideoReader:
         size: Resize to ``(H, W)``, averaging over areas; ``None`` keeps the size of the first frame.
         pixels: ``"gray8"`` or ``"rgb24"``.
         max_frames: Stop after this many frames.
+        threads: Threads of the decoder; ``None`` leaves it to FFmpeg (one per core).
     """
 
     def __init__(
@@ -98,8 +99,10 @@ class VideoReader:
         size: tuple[int, int] | None = None,
         pixels: str = "gray8",
         max_frames: int | None = None,
+        threads: int | None = None,
     ):
         self.path, self.size, self.pixels, self.max_frames = Path(path), size, pixels, max_frames
+        self.threads = threads
         self.num_damaged = self.num_dropped = 0
 
     @property
@@ -114,7 +117,7 @@ class VideoReader:
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield frames ``(F, H, W)`` or ``(F, H, W, 3)`` uint8 and their times ``(F,)`` int64 us.
 
-        ``F`` is at most 8, or up to 64 while the frames together have no more than 2^22 pixels.
+        ``F`` is at most 8, or up to 32 while the frames together have no more than 2^21 pixels.
         """
         with _open(self.path) as container:
             frames = islice(self._in_order(container), self.max_frames)
@@ -137,6 +140,8 @@ class VideoReader:
     def _in_order(self, container: Any) -> Iterator[tuple[Any, int]]:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
+        if self.threads is not None:
+            stream.codec_context.thread_count = self.threads
         last_us: int | None = None
         for frame, t_us in _timed(self._decoded(container, stream), stream):
             if last_us is not None and t_us <= last_us:
@@ -188,7 +193,7 @@ class _Drawer:
         if frame.format.name not in LIMITED or frame.color_range == FULL_RANGE:
             image[...] = luma
         else:
-            np.take(STRETCH, luma, out=image, mode="clip")
+            stretch_luma(luma, image)
 
 
 def read_video(

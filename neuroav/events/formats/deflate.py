@@ -33,11 +33,10 @@ class Packer:
         self._stored_for = [0] * 8
 
     def pack(self, values: np.ndarray) -> bytes:
-        """Return one chunk ``(N,)`` of little-endian numbers as a zlib stream of its byte planes."""
-        octets = np.ascontiguousarray(values).view(np.uint8).reshape(len(values), -1)
+        """Return one chunk ``(N,)`` of integers as a zlib stream of its byte planes, the lowest first."""
         check, pieces = 1, [HEADER]
-        for index in range(octets.shape[1]):
-            plane = np.ascontiguousarray(octets[:, index]).data
+        for index in range(values.dtype.itemsize):
+            plane = (values >> (8 * index)).astype(np.uint8).data
             check = self._zlib.adler32(plane, check)
             pieces += self._blocks(index, plane)
         return b"".join([*pieces, LAST_BLOCK, check.to_bytes(4, "big")])
