@@ -44,6 +44,7 @@ struct Pixel {
   uint32_t place;
   PixelState state;
   int32_t last, stage, voltage;
+  Words leak_words, voltage_words;  // of four frames
   // What it sees in the current frame.
   Interval interval;
   int32_t leak;
@@ -111,7 +112,12 @@ struct Pixel {
   __device__ void walk(PixelState& from, Emit& emit) const {
     const Sensor& sensor = camera.sensor;
     Walk<Emit> walk(sensor, interval, sensor.on[number], sensor.off[number], from, emit);
-    walk.run(place, frame, sensor.accept ? sensor.accept[grey] : 0);
+    if (!sensor.period) return walk.run();
+    Words words{};
+    if (from.next_us - interval.start_us <= interval.dt_us) {
+      words = philox({place, frame, kDrawShot, 0}, sensor.seed_low, sensor.seed_high);
+    }
+    walk.run_with_shots(place, frame, sensor.period[number], sensor.accept[grey], words);
   }
 
   __device__ void end_frame() {
@@ -119,21 +125,27 @@ struct Pixel {
   }
 
  private:
+  __device__ uint32_t word_of(const Words& words) const {
+    return frame & 2 ? (frame & 1 ? words.d : words.c) : (frame & 1 ? words.b : words.a);
+  }
+
   __device__ void add_noise(int64_t index) {
     const Sensor& sensor = camera.sensor;
     const bool jitter = sensor.leak && sensor.leak_jitter > 0;
-    Words words{};
-    if (jitter || camera.steps) words = philox({place, frame, kDrawFrame, 0}, sensor.seed_low, sensor.seed_high);
+    if (index == 0 || frame % 4 == 0) {
+      if (jitter) leak_words = four_frames(place, frame, kDrawLeak, sensor.seed_low, sensor.seed_high);
+      if (camera.steps) voltage_words = four_frames(place, frame, kDrawVoltage, sensor.seed_low, sensor.seed_high);
+    }
     if (camera.steps) {
       interval.a0 += voltage;
       voltage = next_voltage(voltage, camera.steps[2 * index], camera.steps[2 * index + 1],
-                             gaussian(sensor.normal, words.b));
+                             gaussian(sensor.normal, word_of(voltage_words)));
       interval.a1 += voltage;
     }
     leak = 0;
     if (sensor.leak) {
       leak = leak_of(sensor.leak[number], interval.dt_us, sensor.leak_jitter,
-                     jitter ? gaussian(sensor.normal, words.a) : 0, frame);
+                     jitter ? gaussian(sensor.normal, word_of(leak_words)) : 0, frame);
       interval.a1 += leak;
     }
   }
@@ -182,18 +194,18 @@ __device__ void camera_bins(const Camera& camera, const States& after, const Bin
 // The order in which neuroav/kernels/cuda.py gives clip, sensor, state, sizes and numbers.
 #define NEUROAV_CAMERA                                                                                                 \
   const uint8_t *greys, const int32_t *levels, const int64_t *edges_us, const int32_t *shares, const int32_t *steps,   \
-      const int32_t *table, const int32_t *on, const int32_t *off, const int32_t *leak, const int32_t *accept,         \
-      const int32_t *normal, const int32_t *exponential, int32_t *reference, int32_t *last, int32_t *stage,            \
-      int32_t *voltage, int64_t *next_us, int64_t *fired_us, int64_t num_frames, int64_t height, int64_t width,        \
-      int64_t nominal_on, int64_t nominal_off, int64_t rule, int64_t refractory_us, int64_t leak_jitter,               \
-      int64_t shot_period, int64_t seed, int64_t first_frame, int64_t top, int64_t left
+      const int32_t *table, const int32_t *on, const int32_t *off, const int32_t *leak, const int64_t *period,         \
+      const int32_t *accept, const int32_t *normal, const int32_t *exponential, int32_t *reference, int32_t *last,     \
+      int32_t *stage, int32_t *voltage, int64_t *next_us, int64_t *fired_us, int64_t num_frames, int64_t height,       \
+      int64_t width, int64_t nominal_on, int64_t nominal_off, int64_t rule, int64_t refractory_us,                     \
+      int64_t leak_jitter, int64_t seed, int64_t first_frame, int64_t top, int64_t left
 #define NEUROAV_STATES                                                                                                 \
   int32_t *new_reference, int32_t *new_last, int32_t *new_stage, int32_t *new_voltage, int64_t *new_next_us,           \
       int64_t *new_fired_us
 #define NEUROAV_MAKE_CAMERA                                                                                            \
-  const Sensor sensor{table, on, off, leak, accept, normal, exponential, static_cast<int32_t>(nominal_on),             \
+  const Sensor sensor{table, on, off, leak, period, accept, normal, exponential, static_cast<int32_t>(nominal_on),     \
                       static_cast<int32_t>(nominal_off), static_cast<int32_t>(rule), refractory_us,                    \
-                      static_cast<int32_t>(leak_jitter), shot_period, static_cast<uint32_t>(seed),                     \
+                      static_cast<int32_t>(leak_jitter), static_cast<uint32_t>(seed),                                  \
                       static_cast<uint32_t>(seed >> 32)};                                                              \
   const Camera camera{greys, levels, edges_us, shares, steps, sensor,                                                  \
                       {reference, last, stage, voltage, next_us, fired_us}, num_frames, height * width, width, top,    \

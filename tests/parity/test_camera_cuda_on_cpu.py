@@ -60,8 +60,9 @@ def _arguments(parts, rule=0, size=(7, 11), num_frames=6, is_float=False):
         on[::3, ::4] = reference_camera.DEAD
     leak = draw(0, 1 << 24, *size) if "leak" in parts else NOTHING
     accept = draw(1 << 18, 1 << 20, 256) if "shot" in parts else NOTHING
+    period = draw(64 * 10_000, 64 * 40_000, *size).long() if "shot" in parts else NOTHING.long()
     exponential = [round((1 << 20) * (math.log(2) - math.log(1 + i / 1024))) for i in range(1025)]
-    sensor = (table, on, off, leak, accept, _normal_table(), torch.tensor(exponential, dtype=torch.int32))
+    sensor = (table, on, off, leak, period, accept, _normal_table(), torch.tensor(exponential, dtype=torch.int32))
     first = levels[0] if is_float else table[greys[0].long()]
     state = (
         first + draw(-FINE // 8, FINE // 8, *size), first, first.clone() if "two poles" in parts else NOTHING,
@@ -76,7 +77,6 @@ def _arguments(parts, rule=0, size=(7, 11), num_frames=6, is_float=False):
         rule,
         refractory_us,
         6554 if "jitter" in parts else 0,
-        64 * 20_000,
         0x1234567_89ABCDEF,
     ]
     return (*clip, steps if "voltage" in parts else NOTHING), sensor, [*numbers, 3, 2, 5], state
