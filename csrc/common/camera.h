@@ -5,9 +5,9 @@
 // brightness that the pixel compares runs linearly from a0 to a1; a1 includes the leak, which is taken off the
 // reference at the end. Bounds (each kept by a clamp here or a check in Python), in nat: brightness behind the low pass
 // 32 = 2^29, photoreceptor noise 8 = 2^27, leak of an interval 16 = 2^28, reference 64 = 2^30, threshold 16 = 2^28. So
-// |a1| <= 2^29 + 2^27 + 2^28 < 0.94e9 and |a - reference| + threshold < 2.28e9, |a1 - a0| < 1.62e9; with dt < 2^32 every
-// product of such a difference and a time stays below 2.28e9 * 2^32 = 9.8e18 < 2^64. Signed products need 2^63 = 9.2e18:
-// the only one that could be larger is capped before (`first_reached`).
+// |a1| <= 2^29 + 2^27 + 2^28 < 0.94e9, |a1 - a0| < 1.62e9, and |a - reference| < 2.02e9 fits in 32 bits. Times are
+// multiplied by |a1 - a0| and by what is no larger than it (see `first_reached`): with dt < 2^32, products stay below
+// 1.62e9 * 2^32 = 7.0e18 < 2^63.
 #pragma once
 
 #include "contrast.h"
@@ -25,7 +25,7 @@ struct Sensor {
   const int32_t* table;        // (256) brightness of the grey levels
   const int32_t *on, *off;     // (H, W) thresholds
   const int32_t* leak;         // (H, W) in 2^-44 nat per microsecond, or null
-  const int64_t* period;       // (H, W) between candidates for shot noise in 2^-6 microseconds, below 2^38, or null: none
+  const int64_t* period;       // (H, W) between candidates for shot noise in 2^-6 us, below 2^38, or null: no shot noise
   const int32_t* accept;       // (256) share of the shot noise at each grey level in 2^-20, or null
   const int32_t* normal;       // (1024), see random.h
   const int32_t* exponential;  // (1025)
@@ -89,7 +89,7 @@ NEUROAV_HD int32_t brightness_at(const Interval& interval, int64_t t) {
 // First whole microsecond from `from` on, up to dt, at which what lacks `way` at time 0 and rises by `rise` until dt is
 // there; kNever if it isn't.
 NEUROAV_HD int64_t first_reached(int64_t way, int64_t rise, uint32_t dt_us, int64_t from) {
-  if (way <= 0) {  // there at time 0, perhaps no more at `from`; falls by less than -rise, so -way may be capped
+  if (way <= 0) {  // there at time 0, but perhaps no more at `from`
     if (rise >= 0 || way <= rise) return from;
     return -way * static_cast<int64_t>(dt_us) >= -rise * from ? from : kNever;
   }
@@ -122,7 +122,8 @@ struct PixelState {
 template <typename Emit>
 class Walk {
  public:
-  NEUROAV_HD Walk(const Sensor& sensor, const Interval& interval, int32_t on, int32_t off, PixelState& pixel, Emit& emit)
+  NEUROAV_HD Walk(const Sensor& sensor, const Interval& interval, int32_t on, int32_t off, PixelState& pixel,
+                  Emit& emit)
       : sensor_(sensor), interval_(interval), on_(on), off_(off), pixel_(pixel), emit_(emit) {
     ready_ = pixel.fired_us + sensor.refractory_us - interval.start_us;
     blind_ = sensor.rule == kBlind && ready_ > 0;
@@ -182,7 +183,7 @@ class Walk {
     blind_ = sensor_.rule == kBlind;
   }
 
-  // ON with the probability (C_on / on) / (C_on / on + C_off / off); thresholds in 2^-16 nat, so products stay below 2^62.
+  // ON with probability (C_on / on) / (C_on / on + C_off / off); thresholds in 2^-16 nat, so products stay below 2^62.
   NEUROAV_HD void fire_shot(int64_t t, uint32_t word) {
     const int64_t on_weight = static_cast<int64_t>(sensor_.nominal_on >> 8) * (off_ >> 8);
     const int64_t off_weight = static_cast<int64_t>(sensor_.nominal_off >> 8) * (on_ >> 8);

@@ -1,5 +1,5 @@
-// Frames to events on a CPU, for the full camera model. The arithmetic of a pixel is in common/camera.h, what becomes of
-// the events in sinks.h; this file finds them.
+// Frames to events on a CPU, for the full camera model. The arithmetic of a pixel is in common/camera.h, what becomes
+// of the events in sinks.h; this file finds them.
 //
 // Plain loops over blocks of pixels, which the compiler vectorises, do what every pixel needs in every frame: low pass,
 // noise, leak, and the question whether it may fire. Only those that may are walked event by event.
@@ -239,7 +239,9 @@ class CameraDetector {
     }
     compare(sensor.on + begin, sensor.off + begin, size, clip_.reference + begin, block);
     if (clip_.next_us) mark_due(clip_.next_us + begin, stop_us, size, block);
-    if (sensor.rule == kBlind) mark_blind(clip_.fired_us + begin, start_us - sensor.refractory_us, size, block.may_fire);
+    if (sensor.rule == kBlind) {
+      mark_blind(clip_.fired_us + begin, start_us - sensor.refractory_us, size, block.may_fire);
+    }
   }
 
   // Draws the candidates for shot noise and drops those that don't fire, unless another follows in this interval.

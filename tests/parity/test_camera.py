@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from neuroav.events import generate, noise
+from neuroav.events import noise
 from neuroav.events.camera import EventCamera, Linear, LinLog
 from neuroav.events.generate import bin_frames, clips_to_events, frames_to_events
+from neuroav.events.prepare import prepare
 from neuroav.events.types import Bins
 from neuroav.kernels import cpu, reference_camera
 from neuroav.kernels.bins import bin_events
@@ -248,7 +249,7 @@ def _both(clip, labels=True):
 def test_compiled_equals_reference(name, size):
     for make in (_clip, _float_clip):
         frames, t_us = make(frames=6, height=size[0], width=size[1], gap=40_000)
-        compiled, slow = _both(generate._prepare("test", frames, t_us, CAMERAS[name], None, None))
+        compiled, slow = _both(prepare("test", frames, t_us, CAMERAS[name], None, None))
         for got, want in zip((*compiled[:5], *compiled[5]), (*slow[:5], *slow[5]), strict=True):
             assert got.dtype == want.dtype
             assert torch.equal(got, want)
@@ -341,7 +342,7 @@ def test_with_every_term_off_the_camera_kernel_is_the_ideal_one():
 
 def test_ops_pass_torch_checks():
     frames, t_us = _clip()
-    clip = generate._prepare("test", frames, t_us, EVERYTHING, None, None)
+    clip = prepare("test", frames, t_us, EVERYTHING, None, None)
     arguments = [list(part) for part in clip.arguments()]
     torch.library.opcheck(torch.ops.neuroav.camera_events.default, (*arguments, True))
     bins = (0, torch.tensor([12_000, 14_000, 16_000]), 2, 2)
