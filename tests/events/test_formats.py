@@ -286,7 +286,7 @@ def test_any_stream_of_evt_words_is_decoded_as_by_the_loop(seed):
 
 def test_clocks_that_overflow_are_unwrapped(tmp_path):
     assert unwrap(np.array([3, 250, 1, 0, 200, 5], dtype=np.uint8), 8).tolist() == [3, 250, 257, 256, 456, 517]
-    assert unwrap(np.array([128, 0, 129, 2]), 8).tolist() == [128, 256, 385, 258]  # half the range is a wrap, less isn't
+    assert unwrap(np.array([128, 0, 129, 2]), 8).tolist() == [128, 256, 385, 258]  # half the range is a wrap
     path = tmp_path / "long.dat"
     times = [(1 << 32) - 2, (1 << 32) - 1, 0, 9]
     path.write_bytes(b"% Version 2\n\x0c\x08" + b"".join(struct.pack("<II", t, 1 << 28) for t in times))
