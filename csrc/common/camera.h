@@ -25,7 +25,7 @@ struct Sensor {
   const int32_t* table;        // (256) brightness of the grey levels
   const int32_t *on, *off;     // (H, W) thresholds
   const int32_t* leak;         // (H, W) in 2^-44 nat per microsecond, or null
-  const int64_t* period;       // (H, W) between candidates for shot noise in 2^-6 us, below 2^38, or null: no shot noise
+  const int64_t* period;       // (H, W) between candidates for shot noise in 2^-6 us, below 2^38, or null: none
   const int32_t* accept;       // (256) share of the shot noise at each grey level in 2^-20, or null
   const int32_t* normal;       // (1024), see random.h
   const int32_t* exponential;  // (1025)
@@ -99,24 +99,30 @@ NEUROAV_HD int64_t first_reached(int64_t way, int64_t rise, uint32_t dt_us, int6
   return t > from ? t : from;
 }
 
-// Without shot noise and refractory period: every threshold between reference and a1 fires; returns the new reference.
-template <typename Emit>
-NEUROAV_HD int32_t cross_all(const Interval& interval, int32_t on, int32_t off, int32_t reference, Emit& emit) {
-  const int32_t crossings = signed_crossings(interval.a1, reference, on, off);
-  const int32_t step = reference_step(crossings, on, off);
-  const bool is_on = crossings > 0, is_noise = is_on ? interval.noise_on : interval.noise_off;
-  for (int32_t nth = crossings < 0 ? -crossings : crossings; nth > 0; --nth) {
-    reference += step;
-    emit(crossing_offset_us(reference, interval.a0, interval.a1, interval.dt_us), is_on, is_noise);
-  }
-  return reference;
-}
-
 // State of one pixel, as far as events move it. `next_us` is kNever without shot noise.
 struct PixelState {
   int32_t reference;
   int64_t next_us, fired_us;
 };
+
+// Without shot noise, under the rule `advance`: the reference goes through every threshold up to a1, and those events
+// happen that come late enough after the one before.
+template <typename Emit>
+NEUROAV_HD void cross_all(const Interval& interval, int32_t on, int32_t off, int64_t refractory_us, PixelState& pixel,
+                          Emit& emit) {
+  const int32_t crossings = signed_crossings(interval.a1, pixel.reference, on, off);
+  const int32_t step = reference_step(crossings, on, off);
+  const bool is_on = crossings > 0, is_noise = is_on ? interval.noise_on : interval.noise_off;
+  int64_t ready = pixel.fired_us + refractory_us - interval.start_us;
+  for (int32_t nth = crossings < 0 ? -crossings : crossings; nth > 0; --nth) {
+    pixel.reference += step;
+    const uint32_t t = crossing_offset_us(pixel.reference, interval.a0, interval.a1, interval.dt_us);
+    if (t < ready) continue;
+    emit(t, is_on, is_noise);
+    ready = t + refractory_us;
+  }
+  pixel.fired_us = ready - refractory_us + interval.start_us;
+}
 
 // Everything one pixel fires in one interval, in order: emit(offset_us, is_on, is_noise).
 template <typename Emit>

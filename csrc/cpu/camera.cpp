@@ -158,13 +158,16 @@ int lowest_bit(uint64_t mask) {
 #endif
 }
 
-// Calls use(i) for every flag of 1, in order.
+// Calls use(i) for every flag of 1, in order; 64 flags at a time, so that the end of the loop is rarely mispredicted.
 template <typename Use>
 void for_each_set(const uint8_t* flags, int64_t size, const Use& use) {
-  for (int64_t start = 0; start < size; start += 8) {
-    uint64_t eight = 0;
-    std::memcpy(&eight, flags + start, std::min<int64_t>(8, size - start));
-    uint64_t bits = (eight * 0x0102040810204080ull) >> 56;  // eight bytes of 0 or 1, gathered into eight bits
+  for (int64_t start = 0; start < size; start += 64) {
+    uint64_t bits = 0;
+    for (int64_t i = start, stop = std::min(start + 64, size); i < stop; i += 8) {
+      uint64_t eight = 0;
+      std::memcpy(&eight, flags + i, std::min<int64_t>(8, size - i));
+      bits |= ((eight * 0x0102040810204080ull) >> 56) << (i - start);  // eight bytes of 0 or 1 become eight bits
+    }
     for (; bits; bits &= bits - 1) use(start + lowest_bit(bits));
   }
 }
@@ -278,7 +281,7 @@ class CameraDetector {
 
   void fire(int64_t frame, int64_t begin, int64_t size, const uint32_t* places, const Block& block,
             const Candidates& candidates, Records& records) const {
-    const bool plain = clip_.sensor.refractory_us == 0, may_be_due = clip_.next_us != nullptr;
+    const bool may_be_due = clip_.next_us != nullptr;
     int64_t next = 0;
     for_each_set(block.may_fire, size, [&](int64_t i) {
       const bool is_due = may_be_due && block.is_due[i];
@@ -292,9 +295,7 @@ class CameraDetector {
       auto emit = [&](uint32_t offset_us, bool is_on, bool is_noise) {
         records.push(pack_event(offset_us, places[i] | (is_noise ? kNoise : 0), is_on));
       };
-      const Interval interval = interval_of(frame, i, block);
-      if (plain && !is_due) cross(clip_.sensor, interval, pixel, block.leak[i], emit);
-      else walk(frame, interval, pixel, places[i], block.leak[i], words, emit);
+      walk(frame, interval_of(frame, i, block), pixel, places[i], block.leak[i], is_due ? &words : nullptr, emit);
     });
   }
 
@@ -305,26 +306,23 @@ class CameraDetector {
             (voltage || leak) && block.rise[i] <= 0, voltage && block.rise[i] >= 0};
   }
 
-  // What most pixels need: thresholds crossed one after another.
+  // `words`: the draw for the candidate, if one comes.
   template <typename Emit>
-  void cross(const Sensor& sensor, const Interval& interval, int64_t pixel, int32_t leak, Emit& emit) const {
-    clip_.reference[pixel] =
-        cross_all(interval, sensor.on[pixel], sensor.off[pixel], clip_.reference[pixel] + leak, emit) - leak;
-  }
-
-  template <typename Emit>
-  void walk(int64_t frame, const Interval& interval, int64_t pixel, uint32_t place, int32_t leak, const Words& words,
+  void walk(int64_t frame, const Interval& interval, int64_t pixel, uint32_t place, int32_t leak, const Words* words,
             Emit& emit) const {
     const Sensor& sensor = clip_.sensor;
+    const int32_t on = sensor.on[pixel], off = sensor.off[pixel];
     PixelState state{clip_.reference[pixel] + leak, clip_.next_us ? clip_.next_us[pixel] : kNever,
                      clip_.fired_us ? clip_.fired_us[pixel] : -kNever};
-    Walk<Emit> walk(sensor, interval, sensor.on[pixel], sensor.off[pixel], state, emit);
-    if (clip_.next_us) {
-      const uint8_t grey = clip_.greys[frame * num_pixels_ + pixel];
-      walk.run_with_shots(place, frame_number(frame), sensor.period[pixel], sensor.accept[grey], words);
+    if (words) {
+      const int32_t accept = sensor.accept[clip_.greys[frame * num_pixels_ + pixel]];
+      Walk<Emit>(sensor, interval, on, off, state, emit)
+          .run_with_shots(place, frame_number(frame), sensor.period[pixel], accept, *words);
       clip_.next_us[pixel] = state.next_us;
+    } else if (sensor.rule == kAdvance) {
+      cross_all(interval, on, off, sensor.refractory_us, state, emit);
     } else {
-      walk.run();
+      Walk<Emit>(sensor, interval, on, off, state, emit).run();
     }
     clip_.reference[pixel] = clamped(static_cast<int64_t>(state.reference) - leak, kMostReference);
     if (clip_.fired_us) clip_.fired_us[pixel] = state.fired_us;
