@@ -14,8 +14,10 @@
 #define NEUROAV_HAS_AVX512 1
 #define NEUROAV_AVX512 \
   __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512vpopcntdq,popcnt,bmi,bmi2")))
+#if !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 sees some in its own intrinsics
+#endif
 #include <immintrin.h>
 
 namespace neuroav {
@@ -321,5 +323,7 @@ class Detector : portable::Detector {
 }  // namespace avx512
 }  // namespace neuroav
 
+#if !defined(__clang__)
 #pragma GCC diagnostic pop
+#endif
 #endif

@@ -71,6 +71,7 @@ CASES = {
     "great offset": (_random(11, 5, 8, 64), REGULAR, 0.2, 0.2, 255.0),
     "longest estimated in float": (_random(13, 4, 16, 40), (1 << 21) - 1, 0.03, 0.03, 1e-6),
     "shortest that is not": (_random(14, 4, 16, 40), 1 << 21, 0.03, 0.03, 1e-6),
+    "far beyond float": (_random(15, 4, 8, 24), 1 << 24, 0.03, 0.03, 1e-6),
     "irregular times": (_random(12, 20, 10, 10, spread=30), None, 0.2, 0.2, 1.0),
 }
 
