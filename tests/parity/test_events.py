@@ -69,9 +69,9 @@ CASES = {
     "shortest interval": (_random(9, 9, 8, 8), 1, 0.1, 0.1, 1.0),
     "longest interval": (_random(10, 3, 8, 8), (1 << 32) - 1, 0.02, 0.02, 1.0),
     "great offset": (_random(11, 5, 8, 64), REGULAR, 0.2, 0.2, 255.0),
-    "longest estimated in float": (_random(13, 4, 16, 40), (1 << 21) - 1, 0.03, 0.03, 1e-6),
-    "shortest that is not": (_random(14, 4, 16, 40), 1 << 21, 0.03, 0.03, 1e-6),
-    "far beyond float": (_random(15, 4, 8, 24), 1 << 24, 0.03, 0.03, 1e-6),
+    "longest estimated in float": (_random(13, 4, 5, 20), (1 << 21) - 1, 0.03, 0.03, 1e-6),
+    "shortest that is not": (_random(14, 4, 5, 20), 1 << 21, 0.03, 0.03, 1e-6),
+    "far beyond float": (_random(15, 4, 5, 20), 1 << 24, 0.03, 0.03, 1e-6),
     "irregular times": (_random(12, 20, 10, 10, spread=30), None, 0.2, 0.2, 1.0),
 }
 
@@ -156,7 +156,12 @@ def test_compiled_equals_reference(case, threads):
     arguments = _op_arguments(case)
     with _threads(threads):
         actual = torch.ops.neuroav.contrast_events(*arguments)
-    _assert_equal(actual, reference.contrast_events(*arguments))
+    _assert_equal(actual, _reference_of(case))
+
+
+@cache
+def _reference_of(case):
+    return reference.contrast_events(*_op_arguments(case))
 
 
 # Brightness laws with equal neighbours, as op arguments: table, ON and OFF threshold.
@@ -273,7 +278,7 @@ def _scalar_bins(events, kind, edges, size, grid):
 
 
 @pytest.mark.parametrize("kind", [COUNTS, VOXELS, LATEST])
-@pytest.mark.parametrize("case", ["one pixel", "one row", "irregular times", "shortest interval", "flips, most events"])
+@pytest.mark.parametrize("case", ["one pixel", "one row", "irregular times", "shortest interval", "two frames"])
 @pytest.mark.usefixtures("simd")
 def test_bins_equal_a_scalar_loop(case, kind):
     arguments = _op_arguments(case)
@@ -295,10 +300,15 @@ def test_compiled_bins_equal_reference(kind, grid, threads):
     for case in CASES:
         arguments = _op_arguments(case)
         rows, columns = grid or arguments[0].shape[1:]
-        for edges in _bin_edges(case, kind):
+        for index, edges in enumerate(_bin_edges(case, kind)):
             with _threads(threads):
                 actual = torch.ops.neuroav.contrast_bins(*arguments, kind, edges, rows, columns)
-            _assert_equal(actual, reference.contrast_bins(*arguments, kind, edges, rows, columns))
+            _assert_equal(actual, _reference_bins(case, kind, index, rows, columns))
+
+
+@cache
+def _reference_bins(case, kind, index, rows, columns):
+    return reference.contrast_bins(*_op_arguments(case), kind, _bin_edges(case, kind)[index], rows, columns)
 
 
 @needs_extension
@@ -344,8 +354,7 @@ def test_any_chunking_gives_the_same_events(case, pieces):
 def test_op_passes_torch_checks():
     arguments, edges = _op_arguments("random"), torch.tensor([0, 100_000, 300_000])
     torch.library.opcheck(torch.ops.neuroav.contrast_events.default, arguments)
-    for kind in (COUNTS, VOXELS, LATEST):
-        torch.library.opcheck(torch.ops.neuroav.contrast_bins.default, (*arguments, kind, edges, 4, 4))
+    torch.library.opcheck(torch.ops.neuroav.contrast_bins.default, (*arguments, VOXELS, edges, 4, 4))
 
 
 def test_inputs_are_left_alone():
