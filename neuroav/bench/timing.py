@@ -16,8 +16,8 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -188,9 +188,7 @@ class _Worker:
 
 def serve(connection: Connection, job: Job) -> None:
     """Be the process of one job: run once, say what came of it, then take turns until told to end."""
-    with open(os.devnull, "w", encoding="utf-8") as sink, redirect_stdout(sink), redirect_stderr(sink):
-        logging.disable(logging.ERROR)
-        warnings.simplefilter("ignore")
+    with _silence():
         try:
             import torch
 
@@ -209,6 +207,24 @@ def serve(connection: Connection, job: Job) -> None:
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             connection.send(("skip", f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})"))
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Nothing printed, logged below critical or warned of: what a peer says of its own is not the bench's output."""
+    disabled = logging.root.manager.disable
+    with (
+        open(os.devnull, "w", encoding="utf-8") as sink,
+        redirect_stdout(sink),
+        redirect_stderr(sink),
+        warnings.catch_warnings(),
+    ):
+        logging.disable(logging.ERROR)
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
 
 
 def _turn(runner: Runner) -> list[float]:

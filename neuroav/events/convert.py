@@ -6,14 +6,13 @@ time, so memory doesn't grow with the length of a clip (it does where a format o
 
 from __future__ import annotations
 
-import ctypes
 import json
 import time
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -178,7 +177,6 @@ def convert_videos(
     name = "" if out is None else by_suffix(out, conversion.format).name
     if name not in ("", "neuroav") and len(infos) > 1:
         raise fail("neuroav events", f"one clip, as {name} holds no more", f"{len(infos)}", "Write HDF5 (.h5).")
-    _return_freed_memory()
     with ExitStack() as stack:
         film = None if preview is None else (stack.enter_context(renamed_when_done(preview)), preview.suffix)
         if out is not None and name == "neuroav":
@@ -269,12 +267,6 @@ def _frame_notes(info: VideoInfo, num_frames: int, elapsed_s: float) -> list[str
     if info.duration_s is not None and info.duration_s - elapsed_s > max(0.5, 0.2 * info.duration_s):
         notes.append(f"{info.path}: frames end after {elapsed_s:.2f} s of {info.duration_s:.2f} s; is it truncated?")
     return notes
-
-
-def _return_freed_memory() -> None:
-    """Have glibc give freed arrays back to the system: its heap would fragment and creep up over a long video."""
-    with suppress(AttributeError, OSError, TypeError):  # another C library, without this habit
-        ctypes.CDLL(None).mallopt(-3, 1 << 18)  # M_MMAP_THRESHOLD, fixed at 256 KiB instead of growing to 32 MiB
 
 
 def convert_one(job: tuple[Path, Path, Conversion]) -> dict[str, Any] | str:

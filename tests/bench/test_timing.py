@@ -1,8 +1,10 @@
 """Processes that take turns: samples, figures, peak memory; and what becomes of one that refuses, fails or dies."""
 
+import logging
 import os
 import statistics
 import time
+import warnings
 from functools import partial
 
 import pytest
@@ -108,6 +110,18 @@ def test_the_end_tidies_up():
     calls = []
     _serve(lambda: Runner(lambda: lambda: None, finish=lambda: calls.append("finish")), ["end"])
     assert calls == ["finish"]
+
+
+def test_a_served_job_is_silent_and_leaves_the_log_as_it_was(caplog, capfd):
+    def chatter():
+        print("loud")
+        warnings.warn("loud", stacklevel=1)
+        logging.getLogger("peer").error("loud")
+
+    _serve(lambda: Runner(lambda: chatter), ["turn", "end"])
+    assert (capfd.readouterr(), caplog.records) == (("", ""), [])
+    logging.getLogger("peer").warning("heard again")
+    assert [record.message for record in caplog.records] == ["heard again"]
 
 
 def test_a_process_whose_parent_has_gone_ends():
