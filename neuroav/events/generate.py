@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from itertools import chain
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -15,11 +16,13 @@ from neuroav.events.camera import EventCamera
 from neuroav.events.prepare import Call, Region, prepare
 from neuroav.events.types import Bins, Events, EventState
 from neuroav.kernels import camera as full
+from neuroav.kernels import clips as batched
 from neuroav.kernels import events as ideal
 from neuroav.kernels.bins import bin_events
 
 IDEAL = EventCamera()
 BACKENDS = ("neuroav", "v2e")
+MOST_PIXELS = 1 << 30  # of the clips in one launch: their frames are copied side by side
 
 
 def frames_to_events(
@@ -87,18 +90,11 @@ def frames_to_events(
             raise fail(where, "no state, roi or labels with backend='v2e'", "one of them")
         return _run_v2e(torch.as_tensor(frames), torch.as_tensor(t_us), camera)
     clip = prepare(where, frames, t_us, camera, state, roi)
-    is_noise = None
     if clip.is_ideal:
-        t, x, y, p, level, last = ideal.contrast_events(*clip.ideal_arguments())
-        y, x = (axis + first if first else axis for axis, first in zip((y, x), clip.origin, strict=True))
-        is_noise = torch.zeros_like(p) if labels else None
-        end = clip.after_ideal(level, last)
-    else:
-        t, x, y, p, flags, moved = full.camera_events(*clip.arguments(), labels)
-        is_noise = flags if labels else None
-        end = clip.after(moved)
-    events = Events(t, x, y, p, clip.sensor_size, is_noise)
-    return (events if camera.timestamps == "crossing" else _restamped(events, clip)), end
+        return _after_ideal(clip, ideal.contrast_events(*clip.ideal_arguments()), labels)
+    t, x, y, p, flags, moved = full.camera_events(*clip.arguments(), labels)
+    events = Events(t, x, y, p, clip.sensor_size, flags if labels else None)
+    return _restamped(events, clip), clip.after(moved)
 
 
 def clips_to_events(
@@ -109,7 +105,11 @@ def clips_to_events(
     labels: bool = False,
     **changes: Any,
 ) -> tuple[list[Events], list[EventState]]:
-    """Do what :func:`frames_to_events` does for several clips of any length and size, in parallel on a CPU.
+    """Do what :func:`frames_to_events` does for several clips of any length and size, in parallel.
+
+    On a CPU each thread takes a clip at a time. On a GPU, 8-bit clips of an ideal camera that have the same size and
+    number of frames share one launch, and the memory of their events and states: a clip's columns are parts of its
+    batch's. Whatever else is on a GPU is done clip after clip, on the caller's stream.
 
     Args:
         clips: One ``(frames, t_us)`` per clip.
@@ -134,20 +134,25 @@ def clips_to_events(
     if len(states) != len(clips):
         raise fail("clips_to_events", f"{len(clips)} states, one per clip", f"{len(states)}")
 
-    def convert(index: int) -> tuple[Events, EventState]:
-        return frames_to_events(*clips[index], camera, state=states[index], labels=labels)
+    def convert(batch: list[int]) -> list[tuple[Events, EventState]]:
+        if len(batch) > 1:
+            calls = [prepare("frames_to_events", *clips[i], camera, states[i], None) for i in batch]
+            return _in_one_launch(calls, labels)
+        return [frames_to_events(*clips[i], camera, state=states[i], labels=labels) for i in batch]
 
+    batches = _batches(clips, camera, states)
     threads = torch.get_num_threads()
-    workers = min(threads, len(clips))
+    workers = 1 if any(_on_gpu(frames) for frames, _ in clips) else min(threads, len(clips))
     if workers <= 1:
-        pairs = [convert(index) for index in range(len(clips))]
+        done = [convert(batch) for batch in batches]
     else:
         try:
             with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                pairs = list(pool.map(convert, range(len(clips))))
+                done = list(pool.map(convert, batches))
         finally:
             torch.set_num_threads(threads)  # of threads to come
-    return [events for events, _ in pairs], [state for _, state in pairs]
+    pairs = dict(zip(chain(*batches), chain(*done), strict=True))
+    return [pairs[i][0] for i in range(len(clips))], [pairs[i][1] for i in range(len(clips))]
 
 
 def bin_frames(
@@ -201,11 +206,57 @@ def bin_frames(
     return values, clip.after(moved)
 
 
+def _after_ideal(clip: Call, found: Sequence[Tensor], labels: bool) -> tuple[Events, EventState]:
+    """Return what a call gives, from what the kernel of the ideal camera gives."""
+    t, x, y, p, level, last = found
+    y, x = (axis + first if first else axis for axis, first in zip((y, x), clip.origin, strict=True))
+    events = Events(t, x, y, p, clip.sensor_size, torch.zeros_like(p) if labels else None)
+    return _restamped(events, clip), clip.after_ideal(level, last)
+
+
+# --------------------------------------------------------------------------------------------------- batches on a GPU
+
+
+def _on_gpu(frames: Tensor | np.ndarray) -> TypeGuard[Tensor]:
+    return isinstance(frames, Tensor) and frames.is_cuda
+
+
+def _batches(
+    clips: Sequence[tuple[Tensor | np.ndarray, Any]], camera: EventCamera, states: Sequence[EventState | None]
+) -> list[list[int]]:
+    """Return the places of the clips, those together that can share a launch: on a CPU each is alone."""
+    batches: dict[Any, list[list[int]]] = {}
+    for index, ((frames, _), state) in enumerate(zip(clips, states, strict=True)):
+        key, most = (index,), 1
+        if camera.is_ideal and _on_gpu(frames) and frames.dtype == torch.uint8 and frames.ndim == 3:
+            key = (frames.device, *frames.shape[1:], len(frames) - (state is None))  # a first frame becomes a state
+            most = max(MOST_PIXELS // max(frames.numel(), 1), 1)
+        parts = batches.setdefault(key, [[]])
+        if len(parts[-1]) == most:
+            parts.append([])
+        parts[-1].append(index)
+    return list(chain(*batches.values()))
+
+
+def _in_one_launch(batch: list[Call], labels: bool) -> list[tuple[Events, EventState]]:
+    """Return what one call per clip gives: clips of equal size and number of frames, of one ideal camera."""
+    _, _, table, on, off, _, _ = batch[0].ideal_arguments()
+    frames = torch.stack([clip.frames for clip in batch])
+    edges_us = torch.stack([clip.edges_us for clip in batch])
+    level = torch.stack([clip.state.reference.to(table.device) for clip in batch])
+    last = torch.stack([clip.state.last.to(table.device) for clip in batch])
+    *columns, number, level, last = batched.contrast_events_clips(frames, edges_us, table, on, off, level, last)
+    parts = zip(*(column.split(number.tolist()) for column in columns), level, last, strict=True)
+    return [_after_ideal(clip, part, labels) for clip, part in zip(batch, parts, strict=True)]
+
+
 # ---------------------------------------------------------------------------------------------------------- other times
 
 
 def _restamped(events: Events, clip: Call) -> Events:
     """Return the events at the times that ``camera.timestamps`` names, in the documented order again."""
+    if clip.camera.timestamps == "crossing":
+        return events
     edges_us = clip.edges_us.to(events.t_us.device)
     frame = torch.searchsorted(edges_us, events.t_us) - 1
     t_us = edges_us[frame + 1]

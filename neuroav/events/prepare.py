@@ -103,6 +103,7 @@ def prepare(
     frames = frames[:, top : top + height, left : left + width]
     if frames.dtype != torch.uint8:
         _check_brightness(where, frames)
+    begins = state is None
     if state is None:
         if frames.shape[0] == 0:
             raise fail(where, "at least one frame to start a clip", "none")
@@ -111,7 +112,8 @@ def prepare(
         frames, t_us = frames[1:], t_us[1:]
     edges_us = torch.cat([t_us.new_tensor([state.t_us]), t_us])
     clip = Call(where, frames, edges_us.to(frames.device), camera, state, sensor_size)
-    _check_state(clip, (top, left))
+    if not begins:
+        _check_state(clip, (top, left))  # reads from the tensors, for which a GPU is waited for
     _check_times(where, edges_us)
     return clip
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from neuroav.events.camera import EventCamera
-from neuroav.events.generate import bin_frames, frames_to_events
+from neuroav.events.generate import bin_frames, clips_to_events, frames_to_events
 from neuroav.events.types import Bins
 from neuroav.kernels import camera as full
 
@@ -83,6 +83,41 @@ def test_frames_on_the_gpu_give_the_events_of_the_cpu(camera, is_float):
         assert got.is_cuda
         assert torch.equal(got.cpu(), getattr(want, name))
     assert torch.equal(state.reference.cpu(), end.reference)
+
+
+@pytest.mark.parametrize("camera", ["ideal", "at frames", "on v2e's grid", "noisy, hold"])
+def test_clips_on_the_gpu_give_the_events_of_the_cpu(camera):
+    """In the callers' order, the state carried over; the work goes to the caller's stream, where frames appear late."""
+    shapes = [(9, 0), (7, 40), (9, 3), (9, 0), (7, 40), (1, 0)]  # frames, first column
+    clips = [(_frames()[:count, :, column:].contiguous(), T_US[:count] + count) for count, column in shapes]
+    later = [(frames.flip(0), t_us + 10**6) for frames, t_us in clips]
+    want = clips_to_events(clips, CAMERAS[camera], labels=True)
+    want_later = clips_to_events(later, CAMERAS[camera], states=want[1], labels=True)
+    on_gpu = [(frames.cuda(), t_us) for frames, t_us in clips]
+    clips_to_events(on_gpu, CAMERAS[camera])  # compiles
+    late = [(torch.zeros_like(frames), t_us) for frames, t_us in on_gpu]
+    torch.cuda.synchronize()
+    threads, stream = torch.get_num_threads(), torch.cuda.Stream()
+    torch.set_num_threads(2)
+    try:
+        with torch.cuda.stream(stream):
+            torch.cuda._sleep(200_000_000)  # cycles, about 0.1 s
+            for (frames, _), (source, _) in zip(late, on_gpu, strict=True):
+                frames.copy_(source)
+            got = clips_to_events(late, CAMERAS[camera], labels=True)
+            again = [(frames.cuda(), t_us) for frames, t_us in later]
+            got_later = clips_to_events(again, CAMERAS[camera], states=got[1], labels=True)
+        stream.synchronize()
+    finally:
+        torch.set_num_threads(threads)
+    for events, expected in zip([*got[0], *got_later[0]], [*want[0], *want_later[0]], strict=True):
+        for name in ("t_us", "x", "y", "p", "is_noise"):
+            column = getattr(events, name)
+            assert column.is_cuda
+            assert torch.equal(column.cpu(), getattr(expected, name))
+    for state, expected in zip(got_later[1], want_later[1], strict=True):
+        assert torch.equal(state.reference.cpu(), expected.reference)
+        assert torch.equal(state.last.cpu(), expected.last)
 
 
 @pytest.mark.parametrize("kind", ["counts", "voxels", "latest"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from neuroav.events import generate
 from neuroav.kernels import cuda, reference
 
 HERE = Path(__file__).resolve().parent
@@ -109,6 +110,29 @@ def test_a_batch_equals_its_clips(gpu, size):
         _assert_same((*events, level[clip], last[clip]), reference.contrast_events(*alone))
         expected = reference.contrast_bins(*alone, 0, bin_edges[clip], 4, 5)
         _assert_same((values[clip], state[0][clip], state[1][clip]), expected)
+
+
+def test_clips_of_equal_size_share_a_launch(gpu, monkeypatch):
+    """From the public function down to the kernels; what has another size or length gets a launch of its own."""
+    monkeypatch.setattr(generate, "_on_gpu", lambda frames: True)
+    monkeypatch.setattr(generate.batched, "contrast_events_clips", cuda.contrast_events_clips)
+    monkeypatch.setattr(generate.ideal, "contrast_events", cuda.contrast_events)
+    shapes = [(5, 17, 33), (4, 17, 33), (5, 17, 33), (5, 24, 31), (5, 17, 33)]
+    given = [
+        (event_cases._random(i, *shape, spread=60), torch.arange(shape[0]) * 997) for i, shape in enumerate(shapes)
+    ]
+    found, states = generate.clips_to_events(given)
+    assert gpu.launched.count("count_events") == gpu.launched.count("sort_events") == 3
+    later = [(frames.flip(0), t_us + 10**6) for frames, t_us in given]
+    more, last = generate.clips_to_events(later, states=states)
+    monkeypatch.undo()
+    for clip, again, *got in zip(given, later, found, states, more, last, strict=True):
+        first, state = generate.frames_to_events(*clip)
+        second, end = generate.frames_to_events(*again, state=state)
+        assert min(len(first), len(second)) > 0
+        for one, other in zip(got, (first, state, second, end), strict=True):
+            tensors = {name: value for name, value in vars(other).items() if isinstance(value, torch.Tensor)}
+            _assert_same([getattr(one, name) for name in tensors], tensors.values())
 
 
 def test_no_frames_leave_the_state(gpu):
