@@ -126,8 +126,10 @@ class EventCamera:
         leak_spread: Standard deviation of the leak from pixel to pixel, in decades (log-normal), in [0, 1].
         shot_hz: Rate of shot noise events of a pixel in the dark, ON and OFF together; 0 or in [0.001, 10000].
         shot_slope: Share of that rate which is gone at full light, in [0, 1].
-        photoreceptor_hz: Rate of noise events in the dark that Gaussian noise of the photoreceptor should cause;
-            needs ``cutoff_hz``.
+        photoreceptor_hz: Strength of the photoreceptor's Gaussian noise, as the rate of noise events, ON and OFF
+            together, that it causes in a pixel watched without gaps; needs ``cutoff_hz``. Frames miss some: as in
+            [v2e], a third to two thirds come at ``60 cutoff_hz`` frames per second, a twentieth to a fifth at
+            ``6 cutoff_hz`` (see ``neuroav.events.noise``).
         hot_fraction: Share of hot pixels, which leak at ``hot_hz`` instead of ``leak_hz``.
         hot_hz: Rate of the ON events of a hot pixel at rest.
         dead_fraction: Share of pixels that never fire.

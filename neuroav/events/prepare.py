@@ -129,16 +129,15 @@ def _first_state(
         return EventState(first, first, t_us, camera=camera, sensor_size=sensor_size, origin=origin)
     last = _levels(frame) if is_float else table[frame.long()] << 8
     window = (*origin, *frame.shape)
-    voltage = noise.first_voltage(camera, window, frame.device) if camera.photoreceptor_hz > 0 else None
     gap_us = noise.first_gap_us(camera, window, is_float, frame.device) if camera.shot_hz > 0 else None
     fired_us = torch.full(frame.shape, -reference_camera.NEVER, device=frame.device)
     return EventState(
-        reference=last if voltage is None else last + voltage,
+        reference=last,
         last=last,
         t_us=t_us,
         units=noise.FINE,
         stage=last if camera.cutoff_hz > 0 and camera.poles == 2 else None,
-        voltage=voltage,
+        voltage=torch.zeros_like(last) if camera.photoreceptor_hz > 0 else None,
         next_us=None if gap_us is None else gap_us + t_us,
         fired_us=fired_us if camera.refractory_us > 0 else None,
         camera=camera,

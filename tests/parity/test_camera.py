@@ -113,8 +113,7 @@ class _Pixel:
         self.start = self.draw(5, 0)
         self.shot = t_us + self.gap(self.start) if camera.shot_hz and not self.is_dead else NEVER
         self.fired = -NEVER
-        vn = round(2**24 * noise.photoreceptor_noise(camera))
-        self.voltage = _between(_nearest(vn * _gaussian(self.start[2]), 2**16), 2**27)
+        self.voltage = 0
         self.events = []
 
     def draw(self, purpose, frame, draw=0):
@@ -125,8 +124,7 @@ class _Pixel:
         return max(1, (_waiting_time(words[0], words[1]) * self.period + 2**25) // 2**26)
 
     def begin(self, brightness):
-        self.stage = self.last = brightness
-        self.reference = brightness + self.voltage
+        self.stage = self.last = self.reference = brightness
 
     def frame(self, number, brightness, grey, share, step, t_us):
         start, stop, before = self.last + self.voltage, brightness, self.last

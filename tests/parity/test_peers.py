@@ -250,7 +250,7 @@ def test_a_real_clip_stays_inside_the_band_and_conserves_brightness():
 
 @pytest.fixture(scope="module")
 def rates():
-    """The rates of v2e's preset ``noisy``, OFF and ON, per pixel and second."""
+    """The rates of v2e in noisy scenes, OFF and ON, per pixel and second."""
     return json.loads((GOLDEN / "rates.json").read_text(encoding="utf-8"))
 
 
@@ -272,6 +272,12 @@ def test_noise_of_a_static_scene_has_v2es_rates_at_every_grey_level(rates):
 def test_events_of_a_moving_scene_come_at_v2es_rates(rates):
     recorded = np.array(rates["moving"]["rates_hz"])
     np.testing.assert_allclose(_our_rates("moving", 1), recorded, rtol=0.03)
+
+
+def test_photoreceptor_noise_makes_events_at_v2es_rates(rates):
+    """One spread is 1 %, as events come in pairs, ON and OFF: 18,700 of them."""
+    recorded = np.array(rates["photoreceptor"]["rates_hz"])
+    np.testing.assert_allclose(_our_rates("photoreceptor", 1), recorded, rtol=0.05)
 
 
 def test_shot_noise_is_a_poisson_process_where_v2es_is_capped_at_one_per_frame():
