@@ -1,4 +1,4 @@
-"""Random frames, sizes, cameras, chunkings, threads, bins and mistakes against what must always hold.
+"""Random frames, sizes, cameras, chunkings, threads, bins, reused memory and mistakes: what must always hold, does.
 
     python tests/fuzz/fuzz_events.py --cases 10000 --seed 0
 
@@ -78,6 +78,15 @@ class Draw:
         elif kind == 5:
             values = values * (self.random.random(shape) < 0.05)
         return torch.from_numpy(values.clip(0, 255).astype(np.uint8))
+
+    def bursts(self) -> torch.Tensor:
+        """Grey frames of which each may fire from none to tens of thousands of events, often ever more."""
+        frames = [self.random.integers(0, 256, (self.whole(20, 160), self.whole(20, 160)))]
+        shares = [self.log(1e-3, 1) for _ in range(self.whole(2, 5))]
+        for share in sorted(shares) if self.chance(0.6) else shares:
+            changed = self.random.random(frames[0].shape) < share
+            frames.append(np.where(changed, self.random.integers(0, 256, frames[0].shape), frames[-1]))
+        return torch.from_numpy(np.stack(frames).astype(np.uint8))
 
     def gaps(self, count: int, longest: int) -> np.ndarray:
         """Times from frame to frame in microseconds, each at least 1."""
@@ -346,6 +355,33 @@ def batch_case(draw: Draw) -> int:
     return sum(map(len, together))
 
 
+def reuse_case(draw: Draw) -> int:
+    """Lists of very different lengths one after another, some kept and some freed: their memory is used again."""
+    kept, total = [], 0
+    for _ in range(draw.whole(4, 8)):
+        frames, labels = draw.bursts(), draw.chance(0.5)
+        t_us = draw.times(len(frames), 300_000)
+        noise = draw.one({}, {"dead_fraction": 1e-12}, {"leak_hz": 0.3, "mismatch": 0.03, "refractory_us": 200})
+        camera = EventCamera(contrast_on=draw.log(0.05, 0.5), contrast_off=draw.log(0.05, 0.5), **noise)
+        torch.set_num_threads(draw.whole(1, 3))
+        try:
+            events, _ = frames_to_events(frames, t_us, camera, labels=labels)
+        finally:
+            torch.set_num_threads(1)
+        with Reference():
+            expected, _ = frames_to_events(frames, t_us, camera, labels=labels)
+        require_equal(events, expected, "kernel and reference, in memory that is used again")
+        total += len(events)
+        kept.append((events, expected))
+        del events
+        for _ in range(draw.whole(0, 2)):
+            if kept:
+                del kept[draw.whole(0, len(kept) - 1)]
+        for one, other in kept:
+            require_equal(one, other, "a list that was kept, before and after other calls")
+    return total
+
+
 def list_case(draw: Draw) -> int:
     """Lists of events in any order, some of them impossible, to bins."""
     size, count = draw.size(), draw.one(0, 1, draw.whole(2, 3000))
@@ -460,8 +496,9 @@ def neuron_case(draw: Draw) -> int:
 
 CASES = (
     (ideal_case, 0.3),
-    (camera_case, 0.35),
+    (camera_case, 0.32),
     (batch_case, 0.05),
+    (reuse_case, 0.03),
     (list_case, 0.15),
     (bad_case, 0.1),
     (neuron_case, 0.05),
