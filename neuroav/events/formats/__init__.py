@@ -89,9 +89,9 @@ def detect(path: Path) -> Format | None:
     for magic, name in by_content.items():
         if head.startswith(magic):
             return FORMATS[name]
-    if head.startswith(b"#!AER-DAT"):
+    if version := re.match(rb"#!(AER-DAT[\d.]*)", head):
         remedy = "Convert it with iniVation's DV, or with jAER."
-        raise fail(str(path), "AEDAT of version 2 or 4", head[2:14].decode("latin-1").strip(), remedy)
+        raise fail(str(path), "AEDAT of version 2 or 4", version[1].decode(), remedy)
     if head.startswith(b"% "):
         encoding = re.search(rb"^% (?:evt |format EVT)([\d.]+)", head, re.MULTILINE | re.IGNORECASE)
         return FORMATS["dat" if encoding is None else "evt2" if encoding[1].startswith(b"2") else "evt3"]

@@ -26,6 +26,7 @@ NAMES = {
     "p": ("p", "polarity", "pol", "ps", "polarities"),
 }
 TONIC = np.dtype([("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")])
+DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, UnicodeError, NotImplementedError, EOFError, OSError, RuntimeError)
 MAX_RATIO = 1032  # no deflate stream shrinks its content further
 
 
@@ -38,7 +39,7 @@ def read_npz(path: Path, sensor_size: tuple[int, int] | None = None) -> Events:
             arrays = {key: _member(path, archive, members[name]) for key, name in names.items()}
             stated = _stated_size(path, archive, members)
             is_noise = _member(path, archive, members["is_noise"]) if "is_noise" in members else None
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError, RuntimeError) as error:
+    except DAMAGED_ZIP as error:
         actual = str(error) or type(error).__name__
         raise fail(str(path), "a sound .npz file", actual, "The file is damaged.") from error
     return _events(path, arrays, stated or sensor_size, is_noise)
@@ -90,13 +91,18 @@ def _events(
         kinds = "iufb" if name in "tp" else "iu"
         if array.ndim != 1 or array.dtype.kind not in kinds:
             raise fail(str(path), f"{name} of shape (E,) and a number type", f"{array.dtype} {array.shape}")
-    p = arrays["p"].astype(np.int64) if arrays["p"].dtype.kind in "fb" else arrays["p"]
+    p = arrays["p"]
+    if p.dtype.kind in "fb":
+        if not np.isin(p, (-1, 0, 1)).all():
+            raise fail(str(path), "polarity 0 and 1, or -1 and 1", "other values")
+        p = p.astype(np.int64)
     t_us = _microseconds(path, arrays["t"]) if arrays["t"].dtype.kind == "f" else arrays["t"]
     return make_events(path, t_us, arrays["x"], arrays["y"], p, sensor_size, is_noise)
 
 
 def _microseconds(path: Path, seconds: np.ndarray) -> np.ndarray:
-    micros = np.rint(seconds.astype(np.float64) * 1e6)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is refused below
+        micros = np.rint(seconds.astype(np.float64) * 1e6)
     if not (np.abs(micros) < MAX_TIME_US).all():
         raise fail(str(path), "finite times in seconds", "NaN, infinity or a huge value")
     return micros.astype(np.int64)

@@ -45,6 +45,8 @@ def make_events(
     Warns:
         UserWarning: If events had to be sorted.
     """
+    if is_noise is not None and (is_noise.dtype.kind not in "iub" or is_noise.ndim != 1):
+        raise fail(str(path), "is_noise of shape (E,) and an integer type", f"{is_noise.dtype} {is_noise.shape}")
     columns = {"t": t_us, "x": x, "y": y, "p": p} | ({} if is_noise is None else {"is_noise": is_noise})
     if len({len(column) for column in columns.values()}) > 1:
         lengths = ", ".join(f"{name} {len(column)}" for name, column in columns.items())
@@ -57,6 +59,9 @@ def make_events(
     order = _time_order(path, times)
     arrays: list[np.ndarray] = [times, x.astype(np.int16, copy=False), y.astype(np.int16, copy=False), polarity]
     if is_noise is not None:
+        low, high = (int(is_noise.min()), int(is_noise.max())) if len(is_noise) else (0, 1)
+        if not 0 <= low <= high <= 1:
+            raise fail(str(path), "labels 0 and 1 in is_noise", f"values from {low} to {high}")
         arrays.append(is_noise.astype(np.uint8, copy=False))
     ordered = (array if order is None else array[order] for array in arrays)
     owned = (array if array.flags.owndata and array.flags.writeable else array.copy() for array in ordered)

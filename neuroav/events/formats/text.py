@@ -36,7 +36,8 @@ def read(path: Path, sensor_size: tuple[int, int] | None = None) -> Events:
         raise fail(str(path), "lines of t x y p", f"{actual} (after {skipped} lines of header)") from error
     t = table["t"]
     if in_seconds:
-        micros = np.rint(t * 1e6)
+        with np.errstate(over="ignore"):  # what is refused below
+            micros = np.rint(t * 1e6)
         if not (np.abs(micros) < MAX_TIME_US).all():
             raise fail(str(path), "finite times in seconds", "NaN, infinity or a huge value")
         t = micros.astype(np.int64)

@@ -1,0 +1,80 @@
+"""A short run of the fuzzer of event files, and that it sees readers that are careless, greedy, slow or rude."""
+
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neuroav.checks import InputError
+from neuroav.events.formats import columns, nmnist, text
+from neuroav.events.io import read_events
+
+SCRIPT = Path(__file__).with_name("fuzz_files.py")
+
+
+@pytest.fixture(scope="module")
+def fuzzer():
+    spec = importlib.util.spec_from_file_location("fuzz_files", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fuzz_files"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["fuzz_files"]
+
+
+def test_damaged_files_of_every_format_give_an_input_error_or_sound_events(fuzzer, tmp_path):
+    done, refused = fuzzer.fuzz(seed=0, first=0, cases=500, folder=tmp_path)
+    assert set(done) == set(fuzzer.SOUND)
+    assert all(refused[name] > count / 8 for name, count in done.items())
+    assert done.total() - refused.total() > 50
+
+
+@pytest.mark.parametrize("count", [0, 1, 300])
+def test_before_the_damage_every_file_is_sound(fuzzer, tmp_path, count):
+    for name, (suffix, content) in fuzzer.SOUND.items():
+        path = tmp_path / f"sound{suffix}"
+        path.write_bytes(content(count, 0))
+        events = read_events(path, "b" if name == "neuroav, clips" else None)
+        fuzzer.require_sound(events)
+        assert len(events) == count, name
+        assert (events.is_noise is not None) == (name in ("neuroav, labels", "neuroav, clips", "npz, seconds"))
+
+
+def test_cases_repeat(fuzzer, tmp_path):
+    once, again = (fuzzer.fuzz(seed=7, first=20, cases=20, folder=tmp_path) for _ in range(2))
+    assert once == again
+
+
+def _careless(*args):
+    raise KeyError("x")
+
+
+def _greedy(path, *args):
+    return np.zeros(9 << 20)
+
+
+def _slow(path, *args):
+    time.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "broken", "match"),
+    [
+        (nmnist, "read", _careless, "KeyError"),
+        (text, "read", _greedy, "bytes taken"),
+        (text, "read", _slow, "s taken"),
+        (columns, "_time_order", lambda path, t_us: None, "times that fall"),
+        (columns, "_sensor_size", lambda path, x, y, stated: stated or (1, 1), "outside the sensor"),
+        (columns, "_polarity", lambda path, p: p.astype(np.uint8), "a polarity"),
+        (columns, "fail", lambda where, *_: InputError("no"), "an error like this: no"),
+    ],
+)
+def test_a_broken_reader_is_seen(fuzzer, tmp_path, monkeypatch, module, name, broken, match):
+    monkeypatch.setattr(module, name, broken)
+    if broken is _slow:
+        monkeypatch.setattr(fuzzer, "MOST_SECONDS", 0.1)
+    with pytest.raises(AssertionError, match=f"case .* of seed 0: .*{match}"):
+        fuzzer.fuzz(seed=0, first=0, cases=400, folder=tmp_path)
