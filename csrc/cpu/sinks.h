@@ -89,17 +89,33 @@ struct RecordRange {
 // The loops over records; compiled for several processors.
 namespace loops {
 
-// How many records have each value of the digit that begins at bit `shift` of the time.
-static void count_digits(RecordRange records, int shift, uint32_t mask, uint32_t* counts) {
+// How many records have each value of each digit of the time; digit d is the `width` bits from d * width on, and its
+// counts begin at counts + (d << width). All digits at once, as reading costs more than counting.
+template <int digits>
+static void count_digits(RecordRange records, int width, uint32_t* counts) {
+  const uint32_t mask = (1u << width) - 1;
   for (const uint64_t* record = records.begin; record < records.end; ++record) {
-    ++counts[event_offset_us(*record) >> shift & mask];
+    const uint32_t time = event_offset_us(*record);
+    for (int digit = 0; digit < digits; ++digit) {
+      ++counts[(digit << width) + (time >> (digit * width) & mask)];
+    }
   }
 }
 
-// Moves every record to the next place of its digit.
+// How many records have each value of the bits of the time from `shift` on.
+static void count_slices(RecordRange records, int shift, uint32_t* counts) {
+  for (const uint64_t* record = records.begin; record < records.end; ++record) {
+    ++counts[event_offset_us(*record) >> shift];
+  }
+}
+
+// Moves every record to the next place of its digit. `far`: that is likely not in cache yet, so is asked for early.
+template <bool far = false>
 static void scatter(RecordRange records, int shift, uint32_t mask, uint32_t* next, uint64_t* out) {
   for (const uint64_t* record = records.begin; record < records.end; ++record) {
-    out[next[event_offset_us(*record) >> shift & mask]++] = *record;
+    uint64_t* place = out + next[event_offset_us(*record) >> shift & mask]++;
+    *place = *record;
+    if (far) __builtin_prefetch(place + 16, 1);
   }
 }
 
@@ -121,9 +137,9 @@ inline int bit_length(uint32_t value) {
 }
 
 // Turns counts into the places where each begins.
-inline void start_places(std::vector<uint32_t>& counts) {
+inline void start_places(uint32_t* begin, uint32_t* end) {
   uint32_t sum = 0;
-  for (uint32_t& count : counts) sum += std::exchange(count, sum);
+  for (uint32_t* count = begin; count < end; ++count) sum += std::exchange(*count, sum);
 }
 
 // The records of some consecutive tiles, a few frames of them. Where intervals hold many events, each is cut into
@@ -178,13 +194,13 @@ class TileGroup {
     for (int64_t frame = 0; frame < frames; ++frame) {
       next_.assign(slices, 0);
       for (int64_t tile = 0; tile < num_tiles_; ++tile) {
-        loops::count_digits({tiles[tile].begin(frame), tiles[tile].end(frame)}, shifts[frame], ~0u, next_.data());
+        loops::count_slices({tiles[tile].begin(frame), tiles[tile].end(frame)}, shifts[frame], next_.data());
       }
       starts_[frame].assign(1, at);
       for (uint32_t& count : next_) starts_[frame].push_back(at += std::exchange(count, at));
       for (int64_t tile = 0; tile < num_tiles_; ++tile) {
-        loops::scatter({tiles[tile].begin(frame), tiles[tile].end(frame)}, shifts[frame], ~0u, next_.data(),
-                       cut_.data());
+        loops::scatter<true>({tiles[tile].begin(frame), tiles[tile].end(frame)}, shifts[frame], ~0u, next_.data(),
+                             cut_.data());
       }
     }
   }
@@ -215,25 +231,28 @@ class SliceWriter {
   }
 
  private:
-  static constexpr int kMaxBits = 10;  // of a digit
+  static constexpr int kMaxBits = 11, kMaxDigits = 3;  // of a digit; together at least 32
 
   // A radix sort, least significant digit first.
   const uint64_t* sort(const std::vector<RecordRange>& parts, int64_t size, int bits) {
     a_.reserve(size);
     b_.reserve(size);
-    const int passes = std::max((bits + kMaxBits - 1) / kMaxBits, 1), width = (bits + passes - 1) / passes;
+    const int digits = std::max((bits + kMaxBits - 1) / kMaxBits, 1), width = (bits + digits - 1) / digits;
     const uint32_t mask = (1u << width) - 1;
+    next_.assign(static_cast<size_t>(digits) << width, 0);
+    for (const RecordRange& part : parts) {
+      if (digits == 1) loops::count_digits<1>(part, width, next_.data());
+      else if (digits == 2) loops::count_digits<2>(part, width, next_.data());
+      else loops::count_digits<kMaxDigits>(part, width, next_.data());
+    }
     uint64_t *out = a_.data(), *spare = b_.data();
-    for (int pass = 0; pass < passes; ++pass) {
+    for (int digit = 0; digit < digits; ++digit) {
       const RecordRange all{spare, spare + size};
-      const RecordRange *first = pass > 0 ? &all : parts.data(), *last = pass > 0 ? &all + 1 : first + parts.size();
-      next_.assign(size_t{1} << width, 0);
+      const RecordRange *first = digit > 0 ? &all : parts.data(), *last = digit > 0 ? &all + 1 : first + parts.size();
+      uint32_t* next = next_.data() + (digit << width);
+      start_places(next, next + mask + 1);
       for (const RecordRange* part = first; part < last; ++part) {
-        loops::count_digits(*part, pass * width, mask, next_.data());
-      }
-      start_places(next_);
-      for (const RecordRange* part = first; part < last; ++part) {
-        loops::scatter(*part, pass * width, mask, next_.data(), out);
+        loops::scatter(*part, digit * width, mask, next, out);
       }
       std::swap(out, spare);
     }
@@ -264,7 +283,7 @@ class ListMaker {
     for (int64_t first = 0, stop; num_pixels_ > 0 && first < num_frames_; first = stop) {
       const int64_t before = events_.count;
       stop = first > 0 ? std::min(first + frames_at_once(expected), num_frames_) : 1;
-      while (expected > 4 * kSlice && slice_bits_ < kMaxSliceBits && expected >> slice_bits_ > kSlice) ++slice_bits_;
+      while (expected > 16 * kSlice && slice_bits_ < kMaxSliceBits && expected >> slice_bits_ > kSlice) ++slice_bits_;
       detect(first, stop);
       make_room(stop);
       write(first);
@@ -276,7 +295,7 @@ class ListMaker {
  private:
   static constexpr int64_t kGroup = 8;  // tiles whose records stay in the second-level cache
   static constexpr int64_t kPixelsAtOnce = 1 << 19, kEventsAtOnce = 1 << 18;  // per thread
-  static constexpr int64_t kSlice = 1 << 14, kMaxSliceBits = 8;
+  static constexpr int64_t kSlice = 1 << 12, kMaxSliceBits = 8;
   static constexpr int64_t kFreeRoom = 1 << 24;  // events; what is not used is not touched
 
   int64_t frames_at_once(int64_t expected) const {
