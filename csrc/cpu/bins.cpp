@@ -7,11 +7,12 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <limits>
 #include <memory>
 #include <vector>
 
+#include "arrays.h"
 #include "bins.h"
+#include "kinds.h"
 
 namespace {
 
@@ -24,8 +25,6 @@ struct EventList {
   const uint8_t* p;
   int64_t count;
 };
-
-int64_t plane_size(const BinLayout& bins) { return 2 * bins.rows * bins.columns; }
 
 // Where in a plane (P, rows, columns) each row and column of the sensor lies.
 class Places {
@@ -46,61 +45,6 @@ class Places {
  private:
   std::vector<int64_t> row_, column_;
   int64_t polarity_;
-};
-
-// The bins as half-open ranges of whole microseconds: bin k holds starts[k] <= t < starts[k + 1].
-std::vector<int64_t> bin_starts(const BinLayout& bins) {
-  const bool nodes = bins.kind == BINS_VOXEL;  // closed below, and the last one above as well
-  std::vector<int64_t> starts(bins.edges_us, bins.edges_us + bins.num_edges);
-  for (size_t k = nodes ? starts.size() - 1 : 0; k < starts.size(); ++k) {
-    if (starts[k] != std::numeric_limits<int64_t>::max()) ++starts[k];
-  }
-  return starts;
-}
-
-struct Count {
-  using Value = int32_t;
-  static constexpr Value kEmpty = 0;
-  static constexpr int64_t kPlanes = 1;  // how many steps an event touches
-  Count(const BinLayout& bins, int64_t bin, Value* values) : plane(values + bin * plane_size(bins)) {}
-  void add(int64_t place, int64_t) const { ++plane[place]; }
-  static void join(Value& into, Value value) { into += value; }
-  Value* plane;
-};
-
-struct Latest {
-  using Value = int64_t;
-  static constexpr Value kEmpty = BINS_NEVER;
-  static constexpr int64_t kPlanes = 1;
-  Latest(const BinLayout& bins, int64_t bin, Value* values) : plane(values + bin * plane_size(bins)) {}
-  void add(int64_t place, int64_t t_us) const { plane[place] = std::max(plane[place], t_us); }
-  static void join(Value& into, Value value) { into = std::max(into, value); }
-  Value* plane;
-};
-
-struct Voxel {
-  using Value = int64_t;
-  static constexpr Value kEmpty = 0;
-  static constexpr int64_t kPlanes = 2;
-  Voxel(const BinLayout& bins, int64_t bin, Value* values)
-      : left(values + bin * plane_size(bins)), right(left + plane_size(bins)), start_us(bins.edges_us[bin]),
-        gap_us(bins.edges_us[bin + 1] - start_us), inverse(1.0 / static_cast<double>(gap_us)) {}
-
-  // As right_weight(), without its division: the gap is below 2^46 and the weight at most 2^16, so the estimate is off
-  // by one at most, and the remainder mends it.
-  void add(int64_t place, int64_t t_us) const {
-    const int64_t scaled = (t_us - start_us) << BINS_WEIGHT_BITS;
-    int64_t weight = static_cast<int64_t>(static_cast<double>(scaled) * inverse);
-    const int64_t rest = scaled - weight * gap_us;
-    weight += (rest >= gap_us) - (rest < 0);
-    right[place] += weight;
-    left[place] += (int64_t{1} << BINS_WEIGHT_BITS) - weight;
-  }
-  static void join(Value& into, Value value) { into += value; }
-
-  Value *left, *right;
-  int64_t start_us, gap_us;
-  double inverse;
 };
 
 // Puts events [begin, end) into fresh `values`; returns the first one that lies outside the sensor, or -1. Planes are
@@ -159,11 +103,6 @@ int64_t bin_events(const EventList& events, const BinLayout& bins, typename Kind
   return found == bad.end() ? -1 : *found;
 }
 
-template <typename T>
-T* pointer(std::uintptr_t address) {
-  return reinterpret_cast<T*>(address);
-}
-
 }  // namespace
 
 void bind_bins(pybind11::module_& m) {
@@ -172,17 +111,20 @@ void bind_bins(pybind11::module_& m) {
       "bin_events",
       [](std::uintptr_t t_us, std::uintptr_t x, std::uintptr_t y, std::uintptr_t p, int64_t count, int64_t height,
          int64_t width, int32_t kind, std::uintptr_t edges_us, int64_t num_edges, int64_t rows, int64_t columns,
-         std::uintptr_t values, int threads) {
-        py::gil_scoped_release release;
+         int threads) {
         const EventList events{pointer<const int64_t>(t_us), pointer<const int16_t>(x), pointer<const int16_t>(y),
                                pointer<const uint8_t>(p), count};
         const BinLayout bins{kind, pointer<const int64_t>(edges_us), num_edges, height, width, rows, columns};
-        if (kind == BINS_COUNTS) return bin_events<Count>(events, bins, pointer<int32_t>(values), threads);
-        if (kind == BINS_VOXEL) return bin_events<Voxel>(events, bins, pointer<int64_t>(values), threads);
-        return bin_events<Latest>(events, bins, pointer<int64_t>(values), threads);
+        int64_t bad = -1;
+        py::array values = new_bins(bins, [&](void* to) {
+          if (kind == BINS_COUNTS) bad = bin_events<Count>(events, bins, static_cast<Count::Value*>(to), threads);
+          else if (kind == BINS_VOXEL) bad = bin_events<Voxel>(events, bins, static_cast<Voxel::Value*>(to), threads);
+          else bad = bin_events<Latest>(events, bins, static_cast<Latest::Value*>(to), threads);
+        });
+        return py::make_tuple(values, bad);
       },
-      "Gather events in `values` (T, 2, rows, columns); returns the first event outside the sensor, or -1.",
+      "Return the bins (T, 2, rows, columns), flat, and the first event outside the sensor, or -1.",
       py::arg("t_us"), py::arg("x"), py::arg("y"), py::arg("p"), py::arg("count"), py::arg("height"),
       py::arg("width"), py::arg("kind"), py::arg("edges_us"), py::arg("num_edges"), py::arg("rows"), py::arg("columns"),
-      py::arg("values"), py::arg("threads"));
+      py::arg("threads"));
 }

@@ -3,7 +3,6 @@
 //
 // Plain loops over blocks of pixels, which the compiler vectorises, do what every pixel needs in every frame: low pass,
 // noise, leak, and the question whether it may fire. Only those that may are walked event by event.
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -16,9 +15,9 @@
 #include <utility>
 #include <vector>
 
+#include "arrays.h"
 #include "bins.h"
 #include "camera.h"
-#include "memory.h"
 #include "sinks.h"
 
 namespace {
@@ -357,14 +356,6 @@ CameraClip camera_clip(const std::vector<std::uintptr_t>& address, const std::ve
   return clip;
 }
 
-// An array that owns the buffer's memory.
-template <typename T>
-pybind11::array_t<T> give_away(Buffer<T>&& buffer, int64_t count) {
-  auto* owner = new Buffer<T>(std::move(buffer));
-  pybind11::capsule capsule(owner, [](void* owned) { delete static_cast<Buffer<T>*>(owned); });
-  return pybind11::array_t<T>(count, owner->data(), capsule);
-}
-
 }  // namespace
 
 namespace py = pybind11;
@@ -392,14 +383,14 @@ void bind_camera(py::module_& m) {
   m.def(
       "camera_bins",
       [](const CameraClip& clip, int32_t kind, std::uintptr_t bin_edges_us, int64_t num_edges, int64_t rows,
-         int64_t columns, std::uintptr_t values, int threads) {
-        py::gil_scoped_release release;
-        const BinLayout bins{kind, reinterpret_cast<const int64_t*>(bin_edges_us), num_edges, clip.height, clip.width,
+         int64_t columns, int threads) {
+        const BinLayout bins{kind, pointer<const int64_t>(bin_edges_us), num_edges, clip.height, clip.width,
                              rows, columns};
-        CameraDetector detector(clip);
-        fill_bins(bins, clip.edges_us, clip.num_frames, false, threads, detector, reinterpret_cast<void*>(values));
+        return new_bins(bins, [&](void* values) {
+          CameraDetector detector(clip);
+          fill_bins(bins, clip.edges_us, clip.num_frames, false, threads, detector, values);
+        });
       },
-      "Add the events of a clip to `values`; moves the state in place.", py::arg("clip"), py::arg("kind"),
-      py::arg("bin_edges_us"), py::arg("num_edges"), py::arg("rows"), py::arg("columns"), py::arg("values"),
-      py::arg("threads"));
+      "Return the events of a clip in bins, flat; moves the state in place.", py::arg("clip"), py::arg("kind"),
+      py::arg("bin_edges_us"), py::arg("num_edges"), py::arg("rows"), py::arg("columns"), py::arg("threads"));
 }

@@ -1,6 +1,5 @@
 // Grey frames to events on a CPU, for the ideal camera: what Python calls. The arithmetic of a pixel is in
 // common/contrast.h, the walk over the pixels in detect_*.h, and what becomes of the events in sinks.h.
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
@@ -8,11 +7,11 @@
 #include <cstring>
 #include <utility>
 
+#include "arrays.h"
 #include "bins.h"
 #include "detect.h"
 #include "detect_avx512.h"
 #include "detect_portable.h"
-#include "memory.h"
 #include "sinks.h"
 
 namespace {
@@ -39,19 +38,6 @@ void with_detector(const Clip& clip, const Use& use) {
 #endif
   portable::Detector detector(clip);
   use(detector);
-}
-
-template <typename T>
-T* pointer(std::uintptr_t address) {
-  return reinterpret_cast<T*>(address);
-}
-
-// An array that owns the buffer's memory.
-template <typename T>
-pybind11::array_t<T> give_away(Buffer<T>&& buffer, int64_t count) {
-  auto* owner = new Buffer<T>(std::move(buffer));
-  pybind11::capsule capsule(owner, [](void* owned) { delete static_cast<Buffer<T>*>(owned); });
-  return pybind11::array_t<T>(count, owner->data(), capsule);
 }
 
 Clip make_clip(std::uintptr_t frames, int64_t num_frames, int64_t height, int64_t width, std::uintptr_t edges_us,
@@ -87,15 +73,16 @@ void bind_events(pybind11::module_& m) {
   m.def(
       "contrast_bins",
       [](const Clip& clip, int32_t kind, std::uintptr_t bin_edges_us, int64_t num_edges, int64_t rows, int64_t columns,
-         std::uintptr_t values, int threads) {
-        py::gil_scoped_release release;
+         int threads) {
         const BinLayout bins{kind, pointer<const int64_t>(bin_edges_us), num_edges, clip.height, clip.width,
                              rows, columns};
-        with_detector(clip, [&](auto& detector) {
-          fill_bins(bins, clip.edges_us, clip.num_frames, true, threads, detector, pointer<void>(values));
+        return new_bins(bins, [&](void* values) {
+          with_detector(clip, [&](auto& detector) {
+            fill_bins(bins, clip.edges_us, clip.num_frames, true, threads, detector, values);
+          });
         });
       },
-      "Add the events of contiguous frames to `values`; moves the clip's `reference` and `last` in place.",
+      "Return the events of contiguous frames in bins, flat; moves the clip's `reference` and `last` in place.",
       py::arg("clip"), py::arg("kind"), py::arg("bin_edges_us"), py::arg("num_edges"), py::arg("rows"),
-      py::arg("columns"), py::arg("values"), py::arg("threads"));
+      py::arg("columns"), py::arg("threads"));
 }

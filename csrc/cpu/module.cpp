@@ -1,5 +1,5 @@
 // The extension module: gathers what the other files export. No torch headers, so one build serves every
-// torch version: pointers come in as integers, sizes and strides as numbers, and nothing is owned here.
+// torch version: pointers come in as integers, sizes and strides as numbers; results own their memory (arrays.h).
 #include <pybind11/pybind11.h>
 
 #ifdef _OPENMP
@@ -28,7 +28,7 @@ static std::string build_info() {
 
 PYBIND11_MODULE(_cpu, m) {
   m.doc() = "neuroav CPU kernels";
-  m.attr("interface") = 2;  // one more with every change of what Python calls; neuroav/kernels/cpu.py asks for it
+  m.attr("interface") = 3;  // one more with every change of what Python calls; neuroav/kernels/cpu.py asks for it
   m.def("build_info", &build_info);
   bind_camera(m);
   bind_events(m);

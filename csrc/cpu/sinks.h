@@ -14,6 +14,7 @@
 
 #include "bins.h"
 #include "contrast.h"
+#include "kinds.h"
 #include "memory.h"
 
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
@@ -375,79 +376,96 @@ void list_events(const int64_t* edges_us, int64_t num_frames, int64_t num_pixels
   ListMaker<Detect>(edges_us, num_frames, num_pixels, threads, detect, events).run();
 }
 
-// Adds records to bins (common/bins.h). Threads may share `values` as long as no two add to the same cell.
+// Bins being filled with records. Threads may share them, each in bands of rows of its own.
+template <typename Kind>
 class BinSink {
  public:
-  // `values` (T, P, rows, columns): int32 for COUNTS, else int64; the caller has put in the empty value.
-  BinSink(const BinLayout& bins, void* values)
-      : bins_(bins), plane_(bins.rows * bins.columns), counts_(static_cast<int32_t*>(values)),
-        values_(static_cast<int64_t*>(values)), row_start_(bins.height), column_(bins.width) {
+  // Cells of some sensor rows. Their values are emptied step by step, just before events come, to be in cache then.
+  struct Band {
+    int64_t first_cell, end_cell, emptied;
+  };
+
+  BinSink(const BinLayout& bins, typename Kind::Value* values)
+      : bins_(bins), plane_(bins.rows * bins.columns), values_(values), starts_(bin_starts(bins)),
+        num_bins_(static_cast<int64_t>(starts_.size()) - 1), row_start_(bins.height), column_(bins.width) {
     for (int64_t y = 0; y < bins.height; ++y) row_start_[y] = static_cast<int32_t>(cell_row_start(bins, y));
     for (int64_t x = 0; x < bins.width; ++x) column_[x] = static_cast<int32_t>(cell_column(bins, x));
-    if (bins.kind != BINS_VOXEL) return;
-    for (int64_t b = 0; b + 1 < bins.num_edges; ++b) {
-      inverse_.push_back(1.0 / static_cast<double>(bins.edges_us[b + 1] - bins.edges_us[b]));
-    }
+    for (int64_t bin = 0; bin < num_bins_; ++bin) kinds_.emplace_back(bins, bin, values);
   }
 
   // Whether all of (start_us, stop_us] belongs to one bin of counts, or to none: then no event needs its time.
   bool needs_no_times(int64_t start_us, int64_t stop_us) const {
-    return bins_.kind == BINS_COUNTS && below(start_us + 1) == below(stop_us);
+    return bins_.kind == BINS_COUNTS && bin_at(start_us + 1) == bin_at(stop_us);
+  }
+
+  // Rows [top, bottom) share no cell with others.
+  Band band(int64_t top, int64_t bottom) const {
+    return {row_start_[top], bottom < bins_.height ? row_start_[bottom] : plane_, 0};
   }
 
   // Records that hold, in place of a time, the number of a pixel's events in an interval that `needs_no_times`.
-  void add_counts(RecordRange records, int64_t stop_us) const {
-    const int64_t bin = bin_of(bins_, stop_us);
-    if (bin < 0) return;
-    int32_t* const values = counts_ + bin_place(bins_, bin, 0, 0);
+  void add_counts(RecordRange records, int64_t stop_us, Band& band) const {
+    const int64_t bin = bin_at(stop_us);
+    if (bin < 0 || bin == num_bins_) return;
+    empty(band, bin + 1);
+    typename Kind::Value* const values = values_ + bin * 2 * plane_;
     for (const uint64_t* record = records.begin; record < records.end; ++record) {
-      values[place(*record)] += static_cast<int32_t>(event_offset_us(*record));
+      values[place(*record)] += static_cast<typename Kind::Value>(event_offset_us(*record));
     }
   }
 
   // Records of the interval (start_us, stop_us].
-  void add_events(RecordRange records, int64_t start_us, int64_t stop_us) const {
-    const int64_t first = below(start_us + 1), edges = below(stop_us) - first;  // those inside the interval
+  void add_events(RecordRange records, int64_t start_us, int64_t stop_us, Band& band) const {
+    const int64_t first = bin_at(start_us + 1), last = bin_at(stop_us);
+    if (last < 0 || first == num_bins_) return;
+    empty(band, std::min(last, num_bins_ - 1) + Kind::kPlanes);
+    if (first == last) {
+      const Kind kind = kinds_[first];
+      for (const uint64_t* record = records.begin; record < records.end; ++record) {
+        kind.add(place(*record), start_us + event_offset_us(*record));
+      }
+      return;
+    }
     for (const uint64_t* record = records.begin; record < records.end; ++record) {
-      const int64_t t_us = start_us + event_offset_us(*record);
-      add(t_us, first + edges_below(bins_.edges_us + first, edges, t_us), place(*record));
+      const int64_t t_us = start_us + event_offset_us(*record), bin = bin_between(first, last, t_us);
+      if (bin >= 0 && bin < num_bins_) kinds_[bin].add(place(*record), t_us);
+    }
+  }
+
+  // Makes sure that the first `steps` planes of the band hold values; to be called with all of them at the end.
+  void empty(Band& band, int64_t steps) const {
+    for (; band.emptied < steps; ++band.emptied) {
+      for (int p = 0; p < 2; ++p) {
+        typename Kind::Value* const plane = values_ + (2 * band.emptied + p) * plane_;
+        std::fill(plane + band.first_cell, plane + band.end_cell, Kind::kEmpty);
+      }
     }
   }
 
  private:
-  int64_t below(int64_t t_us) const { return edges_below(bins_.edges_us, bins_.num_edges, t_us); }
+  // The bin of a time, -1 before all and num_bins_ after.
+  int64_t bin_at(int64_t t_us) const { return bin_between(-1, num_bins_, t_us); }
+
+  // The same where it must lie in [first, last].
+  int64_t bin_between(int64_t first, int64_t last, int64_t t_us) const {
+    const int64_t *begin = starts_.data() + first + 1, *end = starts_.data() + last + 1;
+    if (end - begin > 8) return first + (std::upper_bound(begin, end, t_us) - begin);
+    for (; begin < end; ++begin) first += t_us >= *begin;  // no branch, as times are in no order here
+    return first;
+  }
 
   // In a plane (P, rows, columns).
   int64_t place(uint64_t record) const {
     return event_p(record) * plane_ + row_start_[event_y(record)] + column_[event_x(record)];
   }
 
-  void add(int64_t t_us, int64_t below, int64_t place) const {
-    if (bins_.kind == BINS_VOXEL) return add_weights(t_us, left_node(bins_, t_us, below), place);
-    if (below == 0 || below == bins_.num_edges) return;
-    const int64_t at = (below - 1) * 2 * plane_ + place;
-    if (bins_.kind == BINS_COUNTS) ++counts_[at];
-    else values_[at] = std::max(values_[at], t_us);
-  }
-
-  // `right_weight` without a division: the estimate is off by one at most, and the remainder mends it.
-  void add_weights(int64_t t_us, int64_t left, int64_t place) const {
-    if (left < 0) return;
-    const int64_t gap = bins_.edges_us[left + 1] - bins_.edges_us[left];
-    const int64_t scaled = (t_us - bins_.edges_us[left]) << BINS_WEIGHT_BITS;
-    int64_t weight = static_cast<int64_t>(static_cast<double>(scaled) * inverse_[left]);
-    const int64_t rest = scaled - weight * gap;
-    weight += (rest >= gap) - (rest < 0);
-    values_[left * 2 * plane_ + place] += (int64_t{1} << BINS_WEIGHT_BITS) - weight;
-    values_[(left + 1) * 2 * plane_ + place] += weight;
-  }
-
   BinLayout bins_;
-  int64_t plane_;
-  int32_t* counts_;
-  int64_t* values_;
+  int64_t plane_;  // cells of one polarity
+  typename Kind::Value* values_;
+  std::vector<int64_t> starts_;
+  int64_t num_bins_;
   std::vector<int32_t> row_start_, column_;
-  std::vector<double> inverse_;  // of the gaps between nodes
+  std::vector<Kind> kinds_;
 };
 
 // Image rows at which the sensor may be cut so that no cell lies on both sides, at least a tile apart.
@@ -461,13 +479,11 @@ inline std::vector<int64_t> rows_between_cells(const BinLayout& bins) {
   return cuts;
 }
 
-// All events of a clip, straight into bins: no list is made. `may_count` says that the detector knows `counts`, which
-// asks it for one record per pixel with the number of its events in place of a time.
-template <typename Detect>
-void fill_bins(const BinLayout& bins, const int64_t* edges_us, int64_t num_frames, bool may_count, int threads,
-               Detect& detect, void* values) {
+template <typename Kind, typename Detect>
+void fill_bins_of(const BinLayout& bins, const int64_t* edges_us, int64_t num_frames, bool may_count, int threads,
+                  Detect& detect, void* values) {
   constexpr int64_t kFramesAtOnce = 8;
-  const BinSink sink(bins, values);
+  const BinSink<Kind> sink(bins, static_cast<typename Kind::Value*>(values));
   std::vector<uint8_t> counts(num_frames);
   for (int64_t f = 0; f < num_frames; ++f) counts[f] = may_count && sink.needs_no_times(edges_us[f], edges_us[f + 1]);
   const std::vector<int64_t> cuts = rows_between_cells(bins);
@@ -476,9 +492,10 @@ void fill_bins(const BinLayout& bins, const int64_t* edges_us, int64_t num_frame
   {
     Records records;
 #pragma omp for schedule(dynamic)
-    for (int64_t band = 0; band < num_bands; ++band) {
-      const int64_t end = cuts[band + 1] * bins.width;
-      for (int64_t begin = cuts[band] * bins.width; begin < end; begin += kTile) {
+    for (int64_t i = 0; i < num_bands; ++i) {
+      auto band = sink.band(cuts[i], cuts[i + 1]);
+      const int64_t end = cuts[i + 1] * bins.width;
+      for (int64_t begin = cuts[i] * bins.width; begin < end; begin += kTile) {
         for (int64_t first = 0, stop; first < num_frames; first = stop) {
           stop = first + 1;
           while (stop < num_frames && stop < first + kFramesAtOnce && counts[stop] == counts[first]) ++stop;
@@ -486,13 +503,26 @@ void fill_bins(const BinLayout& bins, const int64_t* edges_us, int64_t num_frame
           detect(begin, std::min(kTile, end - begin), first, stop, counts[first] != 0, records);
           for (int64_t f = first; f < stop; ++f) {
             const RecordRange range{records.begin(f - first), records.end(f - first)};
-            if (counts[f]) sink.add_counts(range, edges_us[f + 1]);
-            else sink.add_events(range, edges_us[f], edges_us[f + 1]);
+            if (counts[f]) sink.add_counts(range, edges_us[f + 1], band);
+            else sink.add_events(range, edges_us[f], edges_us[f + 1], band);
           }
         }
       }
+      sink.empty(band, bin_steps(bins));
     }
   }
+}
+
+// All events of a clip, straight into bins: no list is made. Writes all `values` (T, P, rows, columns). `may_count`
+// says that the detector knows `counts`, which asks it for one record per pixel with the number of its events in place
+// of a time.
+template <typename Detect>
+void fill_bins(const BinLayout& bins, const int64_t* edges_us, int64_t num_frames, bool may_count, int threads,
+               Detect& detect, void* values) {
+  const auto fill = bins.kind == BINS_COUNTS  ? fill_bins_of<Count, Detect>
+                    : bins.kind == BINS_VOXEL ? fill_bins_of<Voxel, Detect>
+                                              : fill_bins_of<Latest, Detect>;
+  fill(bins, edges_us, num_frames, may_count, threads, detect, values);
 }
 
 }  // namespace neuroav

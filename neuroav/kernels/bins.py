@@ -34,13 +34,7 @@ def bin_events(
 
 @torch.library.register_fake("neuroav::bin_events")
 def _(t_us, x, y, p, height, width, kind, bin_edges_us, rows, columns):
-    return _empty(t_us, kind, bin_edges_us, rows, columns)
-
-
-def _empty(t_us, kind, edges_us, rows, columns):
-    steps = edges_us.shape[0] - (kind != reference_bins.VOXELS)
-    dtype = torch.int32 if kind == reference_bins.COUNTS else torch.int64
-    return t_us.new_empty((steps, 2, rows, columns), dtype=dtype)
+    return reference_bins.no_values(t_us, kind, bin_edges_us, rows, columns)
 
 
 def _check_events(x, y, p, height, width):
@@ -63,14 +57,13 @@ def _bin_events_reference(t_us, x, y, p, height, width, kind, bin_edges_us, rows
 
 def _bin_events_cpu(t_us, x, y, p, height, width, kind, bin_edges_us, rows, columns):
     t_us, x, y, p, edges_us = (a.contiguous() for a in (t_us, x, y, p, bin_edges_us))
-    values = _empty(t_us, kind, edges_us, rows, columns)
-    bad = cpu.module.bin_events(
+    values, bad = cpu.module.bin_events(
         t_us.data_ptr(), x.data_ptr(), y.data_ptr(), p.data_ptr(), len(t_us), height, width, kind,
-        edges_us.data_ptr(), len(edges_us), rows, columns, values.data_ptr(), torch.get_num_threads(),
+        edges_us.data_ptr(), len(edges_us), rows, columns, torch.get_num_threads(),
     )  # fmt: skip
     if bad >= 0:
         _fail(x, y, p, height, width, bad)
-    return values
+    return torch.from_numpy(values).view(-1, 2, rows, columns)
 
 
 def _bin_events_cuda(t_us, x, y, p, height, width, kind, bin_edges_us, rows, columns):

@@ -109,13 +109,9 @@ def _(clip, sensor, numbers, state, labels):
 
 @torch.library.register_fake("neuroav::camera_bins")
 def _(clip, sensor, numbers, state, kind, bin_edges_us, rows, columns):
-    return _no_values(kind, bin_edges_us, rows, columns), [torch.empty_like(tensor) for tensor in state]
-
-
-def _no_values(kind, bin_edges_us, rows, columns):
-    steps = bin_edges_us.shape[0] - (kind != reference_bins.VOXELS)
-    dtype = torch.int32 if kind == reference_bins.COUNTS else torch.int64
-    return bin_edges_us.new_empty((steps, 2, rows, columns), dtype=dtype)
+    return reference_bins.no_values(bin_edges_us, kind, bin_edges_us, rows, columns), [
+        torch.empty_like(tensor) for tensor in state
+    ]
 
 
 def _camera_events_cpu(clip, sensor, numbers, state, labels):
@@ -126,14 +122,9 @@ def _camera_events_cpu(clip, sensor, numbers, state, labels):
 
 def _camera_bins_cpu(clip, sensor, numbers, state, kind, bin_edges_us, rows, columns):
     view, _keep, state = _clip_cpu(clip, sensor, numbers, state)
-    bin_edges_us = bin_edges_us.contiguous()
-    values = _no_values(kind, bin_edges_us, rows, columns)
-    values.fill_(torch.iinfo(torch.int64).min if kind == reference_bins.LATEST else 0)
-    cpu.module.camera_bins(
-        view, kind, bin_edges_us.data_ptr(), len(bin_edges_us), rows, columns, values.data_ptr(),
-        torch.get_num_threads(),
-    )  # fmt: skip
-    return values, state
+    edges = bin_edges_us.contiguous()
+    values = cpu.module.camera_bins(view, kind, edges.data_ptr(), len(edges), rows, columns, torch.get_num_threads())
+    return torch.from_numpy(values).view(-1, 2, rows, columns), state
 
 
 def _clip_cpu(clip, sensor, numbers, state):

@@ -1,4 +1,4 @@
-"""Binds the C++ extension ``neuroav._cpu`` (raw pointers and sizes in, nothing owned, no torch headers)."""
+"""Binds the C++ extension ``neuroav._cpu`` (raw pointers and sizes in, arrays out, no torch headers)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import warnings
 from typing import Any
 
-INTERFACE = 2  # of csrc/cpu/module.cpp
+INTERFACE = 3  # of csrc/cpu/module.cpp
 REBUILD = "the C++ extension was built from other sources: run python setup.py build_ext --inplace, or install again"
 
 

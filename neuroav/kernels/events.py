@@ -69,14 +69,8 @@ def _(frames, edges_us, table, on, off, reference_level, last):
 
 @torch.library.register_fake("neuroav::contrast_bins")
 def _(frames, edges_us, table, on, off, reference_level, last, kind, bin_edges_us, rows, columns):
-    values = _no_values(frames, kind, bin_edges_us, rows, columns)
+    values = reference_bins.no_values(frames, kind, bin_edges_us, rows, columns)
     return values, torch.empty_like(reference_level), torch.empty_like(last)
-
-
-def _no_values(frames, kind, bin_edges_us, rows, columns):
-    steps = bin_edges_us.shape[0] - (kind != reference_bins.VOXELS)
-    dtype = torch.int32 if kind == reference_bins.COUNTS else torch.int64
-    return frames.new_empty((steps, 2, rows, columns), dtype=dtype)
 
 
 def _contrast_events_cpu(frames, edges_us, table, on, off, reference_level, last):
@@ -87,14 +81,11 @@ def _contrast_events_cpu(frames, edges_us, table, on, off, reference_level, last
 
 def _contrast_bins_cpu(frames, edges_us, table, on, off, reference_level, last, kind, bin_edges_us, rows, columns):
     clip, kept = _clip(frames, edges_us, table, on, off, reference_level, last)
-    bin_edges_us = bin_edges_us.contiguous()
-    values = _no_values(frames, kind, bin_edges_us, rows, columns)
-    values.fill_(reference_bins.NEVER if kind == reference_bins.LATEST else 0)
-    cpu.module.contrast_bins(
-        clip, kind, bin_edges_us.data_ptr(), len(bin_edges_us), rows, columns, values.data_ptr(),
-        torch.get_num_threads(),
+    edges = bin_edges_us.contiguous()
+    values = cpu.module.contrast_bins(
+        clip, kind, edges.data_ptr(), len(edges), rows, columns, torch.get_num_threads()
     )  # fmt: skip
-    return values, *kept[-2:]
+    return torch.from_numpy(values).view(-1, 2, rows, columns), *kept[-2:]
 
 
 def _clip(frames, edges_us, table, on, off, *state):

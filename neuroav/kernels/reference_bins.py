@@ -10,6 +10,12 @@ NEVER = torch.iinfo(torch.int64).min  # LATEST of a cell without an event
 WEIGHT_BITS = 16  # a voxel weight of 1 is 2^16
 
 
+def no_values(like: Tensor, kind: int, edges_us: Tensor, rows: int, columns: int) -> Tensor:
+    """Return memory for bins, not yet filled, on the device of ``like``."""
+    steps = edges_us.shape[0] - (kind != VOXELS)
+    return like.new_empty((steps, 2, rows, columns), dtype=torch.int32 if kind == COUNTS else torch.int64)
+
+
 def bin_events(
     t_us: Tensor, x: Tensor, y: Tensor, p: Tensor, height: int, width: int, kind: int, edges_us: Tensor,
     rows: int, columns: int,
