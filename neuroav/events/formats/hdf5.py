@@ -47,10 +47,13 @@ PLUGIN_REMEDY = "pip install hdf5plugin"
 
 
 class _Column:
-    """A dataset that grows by whole chunks; the values of an unfinished one wait in memory."""
+    """A dataset that grows by whole chunks; the values of an unfinished one wait in memory.
 
-    def __init__(self, group: Any, name: str, dtype: str, chunk: int):
-        self.group, self.name, self.dtype = group, name, np.dtype(dtype)
+    ``offset`` is taken off all values: chunk by chunk, as they are in cache then.
+    """
+
+    def __init__(self, group: Any, name: str, dtype: str, chunk: int, offset: int = 0):
+        self.group, self.name, self.dtype, self.offset = group, name, np.dtype(dtype), offset
         self._dataset = group.create_dataset(
             name, (0,), dtype, maxshape=(None,), chunks=(chunk,), shuffle=True, compression="gzip", compression_opts=1
         )
@@ -60,11 +63,13 @@ class _Column:
     def append(self, values: np.ndarray) -> None:
         chunk = len(self._waiting)
         while len(values):
-            if self._num_waiting == 0 and len(values) >= chunk:
-                self._write(values[:chunk].astype(self.dtype, copy=False), chunk)
+            part = values[: chunk - self._num_waiting]
+            if self.offset:
+                part = part - self.offset
+            if len(part) == chunk:
+                self._write(part.astype(self.dtype, copy=False), chunk)
                 values = values[chunk:]
                 continue
-            part = values[: chunk - self._num_waiting]
             self._waiting[self._num_waiting : self._num_waiting + len(part)] = part
             self._num_waiting += len(part)
             values = values[len(part) :]
@@ -87,6 +92,7 @@ class _Column:
         for first in range(0, self._written, len(self._waiting)):
             wide.append(self.group[old][first : first + len(self._waiting)])
         del self.group[old]
+        wide.offset = self.offset
         return wide
 
     def _write(self, chunk: np.ndarray, count: int) -> None:
@@ -142,18 +148,18 @@ class ClipWriter:
         if not len(times):
             return
         if self._offset_us is None:
-            self._offset_us = int(times[0])
+            self._offset_us = self._columns["t"].offset = int(times[0])
             self._group["t_offset"] = np.int64(self._offset_us)
-        t = self._relative(t_us, int(times[-1]))
-        for name, values in zip(COLUMNS, (t, x, y, p), strict=True):
+        self._check_span(int(times[-1]) - self._offset_us)
+        for name, values in zip(COLUMNS, (t_us, x, y, p), strict=True):
             self._columns[name].append(values)
         if "is_noise" in self._columns:
             self._columns["is_noise"].append(_labels(events))
-        self._index_milliseconds(t, int(times[-1]) - self._offset_us)
+        self._index_milliseconds(t_us, int(times[-1]))
         if self._frames is not None and frame_t_us is not None:
             self._frames[0].append(frame_t_us)
             self._frames[1].append(self._num_events + np.searchsorted(t_us, frame_t_us, side="right"))
-        self._num_events += len(t)
+        self._num_events += len(t_us)
 
     def finish(self) -> None:
         """Write what is still in memory; the file may be closed after that."""
@@ -162,21 +168,20 @@ class ClipWriter:
         for column in (*self._columns.values(), self._milliseconds, *(self._frames or ())):
             column.finish()
 
-    def _relative(self, t_us: np.ndarray, last_us: int) -> np.ndarray:
-        span = last_us - (self._offset_us or 0)
-        if span > MAX_SPAN_US:
+    def _check_span(self, span_us: int) -> None:
+        if span_us > MAX_SPAN_US:
             remedy = "Are these times in microseconds?"
-            raise fail("event file", f"a clip of at most {MAX_SPAN_US} us (48 hours)", f"{span} us", remedy)
-        if span >= 1 << 32 and self._columns["t"].dtype.itemsize == 4:
+            raise fail("event file", f"a clip of at most {MAX_SPAN_US} us (48 hours)", f"{span_us} us", remedy)
+        if span_us >= 1 << 32 and self._columns["t"].dtype.itemsize == 4:
             self._columns["t"] = self._columns["t"].widened("<i8")
-        return t_us - (self._offset_us or 0)
 
-    def _index_milliseconds(self, t: np.ndarray, last_us: int) -> None:
+    def _index_milliseconds(self, t_us: np.ndarray, last_us: int) -> None:
         """Index every millisecond that no later event can change."""
-        while self._num_milliseconds * 1000 <= last_us:
-            stop = min(last_us // 1000 + 1, self._num_milliseconds + CHUNK_MS)
-            starts = np.arange(self._num_milliseconds, stop, dtype=np.int64) * 1000
-            self._milliseconds.append(self._num_events + np.searchsorted(t, starts, side="left"))
+        offset_us = self._offset_us or 0
+        while self._num_milliseconds * 1000 <= last_us - offset_us:
+            stop = min((last_us - offset_us) // 1000 + 1, self._num_milliseconds + CHUNK_MS)
+            starts_us = offset_us + np.arange(self._num_milliseconds, stop, dtype=np.int64) * 1000
+            self._milliseconds.append(self._num_events + np.searchsorted(t_us, starts_us, side="left"))
             self._num_milliseconds = stop
 
 
