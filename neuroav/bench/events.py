@@ -166,6 +166,7 @@ PLANS = (  # what is timed side by side
         Plan("neuroav", start_fused, "ideal", FUSED, (CAMERAS["ideal"], "voxels"), "voxels"),
         Plan("v2e", peers.v2e, "ideal", LIST, (V2E_IDEAL,), threaded=True),
         Plan("Prophesee", peers.prophesee, "ideal", LIST, (CONTRAST, {})),
+        Plan(peers.UNSORTED, peers.prophesee, "ideal", LIST, (CONTRAST, {}, False)),
         Plan("evlib", peers.evlib, "ideal", LIST, (CONTRAST,), threaded=True),
         Plan("Prophesee", peers.prophesee_voxels, "ideal", FUSED, (CONTRAST, BINS), "voxels"),
     ),
