@@ -15,6 +15,10 @@ class InputError(NeuroavError, ValueError):
     """A file, argument or configuration value that can't be used as it is."""
 
 
+class OutputError(NeuroavError, OSError):
+    """A file that can't be written."""
+
+
 class KernelUnavailableError(NeuroavError, RuntimeError):
     """A compiled kernel was asked for by name and is not there."""
 
@@ -26,7 +30,8 @@ def message(where: str, expected: str, actual: str, remedy: str = "") -> str:
         >>> message("voxel_grid", "t_us sorted", "a decrease at index 4", "Call events.sort().")
         'voxel_grid: expected t_us sorted, got a decrease at index 4. Call events.sort().'
     """
-    return f"{where}: expected {expected}, got {actual}." + (f" {remedy}" if remedy else "")
+    stop = "" if actual.endswith("?") else "."
+    return f"{where}: expected {expected}, got {actual}{stop}" + (f" {remedy}" if remedy else "")
 
 
 def fail(where: str, expected: str, actual: str, remedy: str = "", kind: type[Exception] = InputError) -> Exception:

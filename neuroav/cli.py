@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -194,11 +195,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.verb is None:
         parser.print_help()
         return 2
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names that the terminal can't show
     try:
         _check_json_path(args.json)
         return args.handler(args)
     except NeuroavError as error:
-        print(f"neuroav {args.verb}: error: {error}", file=sys.stderr)  # noqa: T201
+        text = str(error).removeprefix(f"neuroav {args.verb}: ")
+        print(f"neuroav {args.verb}: error: {text}", file=sys.stderr)  # noqa: T201
         return 2
     except OSError as error:
         print(f"neuroav {args.verb}: failed: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201

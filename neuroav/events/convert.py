@@ -27,6 +27,7 @@ from neuroav.events.formats import by_suffix, detect, hdf5
 from neuroav.events.generate import IDEAL, frames_to_events
 from neuroav.events.io import read_events, renamed_when_done, write_events
 from neuroav.events.preview import FilmWriter, film_events
+from neuroav.events.sink import FileSink
 from neuroav.events.types import Events, EventState
 from neuroav.events.video import VideoInfo, VideoReader, video_info
 from neuroav.processes import num_cores
@@ -180,8 +181,8 @@ def convert_videos(
     with ExitStack() as stack:
         film = None if preview is None else (stack.enter_context(renamed_when_done(preview)), preview.suffix)
         if out is not None and name == "neuroav":
-            file = stack.enter_context(hdf5.create(stack.enter_context(renamed_when_done(out))))
-            return _convert_to_hdf5(infos, file, conversion, film, progress)
+            file, sink = stack.enter_context(hdf5.create(stack.enter_context(renamed_when_done(out))))
+            return _convert_to_hdf5(infos, file, sink, conversion, film, progress)
         gathered = None if out is None else _Gathered()
         row = convert_video(infos[0], gathered, conversion, film, progress)
         if out is not None and gathered is not None:
@@ -190,7 +191,12 @@ def convert_videos(
 
 
 def _convert_to_hdf5(
-    infos: list[VideoInfo], file: Any, conversion: Conversion, film: tuple[Path, str] | None, progress: Progress
+    infos: list[VideoInfo],
+    file: Any,
+    sink: FileSink,
+    conversion: Conversion,
+    film: tuple[Path, str] | None,
+    progress: Progress,
 ) -> list[dict[str, Any]]:
     names = group_names([info.path.stem for info in infos]) if len(infos) > 1 else [""]
     rows = []
@@ -198,7 +204,7 @@ def _convert_to_hdf5(
         group = file.create_group(name) if name else file
         settings, camera = json.dumps(conversion.settings(info.path)), conversion.camera.to_dict()
         size = conversion.size or info.size
-        clip = hdf5.ClipWriter(group, size, camera, source=info.path.name, conversion=settings)
+        clip = hdf5.ClipWriter(group, size, camera, sink=sink, source=info.path.name, conversion=settings)
         rows.append(convert_video(info, clip, conversion, film, progress) | {"group": name})
         clip.finish()
     return rows

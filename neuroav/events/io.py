@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from neuroav.checks import InputError, check_shape, fail
+from neuroav.checks import InputError, NeuroavError, OutputError, check_shape, fail
 from neuroav.events.formats import FORMATS, HDF5, Format, by_suffix, detect, hdf5, v2e
 from neuroav.events.types import Events
 from neuroav.events.video import Clip, VideoInfo, read_clip, read_video, video_info
@@ -93,6 +93,7 @@ def write_events(
 
     Raises:
         InputError: If the suffix or format isn't known, or the format can't hold these times or this sensor.
+        OutputError: If the file can't be written to the end.
 
     Example:
         >>> import tempfile, torch
@@ -108,13 +109,10 @@ def write_events(
     for name in ("x", "y", "p"):
         check_shape("write_events", name, getattr(events, name), (len(events),))
     with renamed_when_done(final) as temporary:
-        try:
-            if form.name == "neuroav":
-                hdf5.write(temporary, events, camera, source=source)
-            else:
-                form.write()(temporary, events)
-        except InputError as error:  # named after the temporary file
-            raise InputError(str(error).replace(str(temporary), str(final))) from error
+        if form.name == "neuroav":
+            hdf5.write(temporary, events, camera, source=source)
+        else:
+            form.write()(temporary, events)
 
 
 def read_frame_times(path: str | Path, clip: str | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -174,14 +172,23 @@ def event_format(path: Path) -> Format:
 
 @contextmanager
 def renamed_when_done(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder, renamed to ``path`` at the end or removed on any error."""
+    """Yield a temporary path in the same folder, renamed to ``path`` at the end or removed on any error.
+
+    Raises:
+        OutputError: If it can't be written to the end.
+    """
     final = Path(path)
     temporary = final.with_name(f"{final.name}.{os.getpid()}.partial")
     try:
         yield temporary
         temporary.replace(final)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, InputError) and str(temporary) in str(error):
+            raise InputError(str(error).replace(str(temporary), str(final))) from error
+        if isinstance(error, OSError) and not isinstance(error, NeuroavError):
+            actual, remedy = error.strerror or str(error), "Make room there, or write elsewhere."
+            raise fail(str(final), "a place to write the whole file to", actual, remedy, kind=OutputError) from error
         raise
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from neuroav.events.sink import FileSink
 from neuroav.events.types import Events
 
 BRIGHTER, DARKER, BACKGROUND = (86, 180, 233), (230, 159, 0), (24, 24, 24)  # told apart by colour-blind readers too
@@ -59,7 +60,8 @@ class FilmWriter:
         self.scale = max(1, SMALLEST_HEIGHT // size[0])
         self.is_gif = suffix.lower() == ".gif"
         self.clock_hz = 100 if self.is_gif else 90_000
-        self.container = av.open(str(path), "w", format="gif" if self.is_gif else "mp4")
+        self.file = FileSink(path)
+        self.container = av.open(self.file, "w", format="gif" if self.is_gif else "mp4")
         codec, options = ("gif", {}) if self.is_gif else ("libx264", {"crf": "20", "preset": "veryfast"})
         stream: Any = self.container.add_stream(codec, rate=rate, options=options)
         self.stream = stream
@@ -80,6 +82,7 @@ class FilmWriter:
             if frames is not None:
                 image = np.concatenate([_grey(frames[index]), image], axis=1)
             self._encode(image, int(t_us[index]))
+        self.file.check()
 
     def _encode(self, image: np.ndarray, t_us: int) -> None:
         import av
@@ -98,8 +101,9 @@ class FilmWriter:
 
     def close(self) -> None:
         """Flush the encoder and close the file."""
-        self.container.mux(self.stream.encode(None))
-        self.container.close()
+        with self.file:
+            self.container.mux(self.stream.encode(None))
+            self.container.close()
 
 
 def film_events(path: Path, events: Events, suffix: str = ".mp4", rate: int = FILM_RATE) -> None:

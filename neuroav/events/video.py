@@ -87,7 +87,8 @@ class VideoReader:
 
     Args:
         path: A video file.
-        size: Resize to ``(H, W)``, averaging over areas; ``None`` keeps the size of the first frame.
+        size: Resize to ``(H, W)``, averaging over areas; ``None`` keeps the size of the first frame, which all others
+            must have too.
         pixels: ``"gray8"`` or ``"rgb24"``.
         max_frames: Stop after this many frames.
         threads: Threads of the decoder; ``None`` leaves it to FFmpeg (one per core).
@@ -118,6 +119,9 @@ class VideoReader:
         """Yield frames ``(F, H, W)`` or ``(F, H, W, 3)`` uint8 and their times ``(F,)`` int64 us.
 
         ``F`` is at most 8, or up to 32 while the frames together have no more than 2^21 pixels.
+
+        Raises:
+            InputError: If no frame decodes, or frames change their size and none was asked for.
         """
         with _open(self.path) as container:
             frames = islice(self._in_order(container), self.max_frames)
@@ -132,10 +136,19 @@ class VideoReader:
             while len(times) == length:
                 images, times = np.empty((length, *shape), dtype=np.uint8), []
                 for image, (frame, t_us) in zip(images, remaining, strict=False):
+                    if self.size is None:
+                        self._check_size(frame, t_us, size)
                     draw(frame, image)
                     times.append(t_us)
                 if times:
                     yield images[: len(times)], np.array(times, dtype=np.int64)
+
+    def _check_size(self, frame: Any, t_us: int, size: tuple[int, int]) -> None:
+        actual = _upright((frame.height, frame.width), _turns(frame))
+        if actual != size:
+            found, wanted = (f"{height}x{width}" for height, width in (actual, size))
+            remedy = "Say a size to bring them all to: --size HxW, or size=(H, W)."
+            raise fail(str(self.path), f"frames of {wanted} throughout", f"{found} at {t_us / 1e6:.3f} s", remedy)
 
     def _in_order(self, container: Any) -> Iterator[tuple[Any, int]]:
         stream = container.streams.video[0]
@@ -211,7 +224,7 @@ def read_video(
         strictly increasing over the whole file.
 
     Raises:
-        InputError: If the file is missing or no frame of it decodes.
+        InputError: If the file is missing, no frame of it decodes, or frames change their size and ``size`` is ``None``.
 
     Warns:
         UserWarning: At the end, with counts, if packets were damaged or frames out of time order.

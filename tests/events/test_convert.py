@@ -1,6 +1,8 @@
 """The ``events`` verb: videos, event files and folders in; what comes out, and that nothing is left behind."""
 
 import json
+import subprocess
+import sys
 
 import av
 import h5py
@@ -226,6 +228,30 @@ def test_an_interrupt_half_way_leaves_nothing_behind(video, tmp_path, monkeypatc
         events_command([str(video)], str(tmp_path / "out.h5"), preview=str(tmp_path / "film.mp4"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.h5", "slide.mkv"]
     assert (tmp_path / "out.h5").read_text() == "an older file"
+
+
+FULL_DISK = """
+import resource, signal, sys
+from neuroav.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+for limit in (0, 2000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    for options in (["-o", "out.h5"], ["-o", "out.h5", "--format", "v2e"], ["--preview", "out.mp4"], ["-o", "out.raw"]):
+        assert main(["events", *sys.argv[1:], *options]) == 2
+"""
+
+
+def test_no_room_is_said_in_one_line_and_leaves_nothing_behind(video, tmp_path):
+    pytest.importorskip("resource", reason="limits of a process are of Unix")
+    command = [sys.executable, "-c", FULL_DISK, str(video)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    said = "neuroav events: error: out.{}: expected a place to write the whole file to, got File too large. "
+    lines = [line for line in done.stderr.splitlines() if "frame" not in line]
+    assert [line.partition("Make room")[0] for line in lines] == [
+        said.format(s) for s in ("h5", "h5", "mp4", "raw")
+    ] * 2
+    assert done.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["slide.mkv"]
 
 
 def test_outputs_are_checked_first(video, tmp_path):

@@ -329,7 +329,7 @@ def test_nmnist_overflow_rows_move_the_clock(tmp_path):
             (3, 2),
         ),
         ("9007199254740993 1 2 1", [(9007199254740993, 1, 2, 1)], (3, 2)),  # beyond what a double holds
-        ("", [], (1, 1)),
+        ("3 4\n", [], (4, 3)),
     ],
 )
 def test_text_in_the_ways_it_is_found(tmp_path, text, rows, size):
@@ -342,6 +342,8 @@ def test_text_in_the_ways_it_is_found(tmp_path, text, rows, size):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
+        ("", "expected a video or event file, got an empty file"),
+        ("hello world\n", "expected lines of t x y p, or the sensor's size W H, got neither"),
         ("0.1 2 3\n", "expected lines of t x y p"),
         ("0.1 2 3 1\n0.2 2 3\n", "expected lines of t x y p"),
         ("0.1 2 3 x\n", "expected lines of t x y p"),

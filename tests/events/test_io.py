@@ -104,7 +104,7 @@ def test_chunks_are_what_the_filters_of_hdf5_make_of_them():
 def test_however_a_clip_is_cut_the_file_is_the_same(tmp_path, pieces):
     t = np.sort(np.random.default_rng(3).integers(1, 3_000_000, 150_000))
     events, frame_t_us = make(t), np.arange(301) * 10_000
-    with hdf5.create(tmp_path / "cut.h5") as file:
+    with hdf5.create(tmp_path / "cut.h5") as (file, _):
         clip = hdf5.ClipWriter(file, (20, 30))
         clip.append(events.between(-1, 0), frame_t_us[:1])
         for part in np.array_split(frame_t_us[1:], pieces):
@@ -155,7 +155,7 @@ def test_a_file_without_an_index_is_read_by_time_too(tmp_path):
 def test_times_beyond_71_minutes_get_a_wider_type(tmp_path):
     t = np.concatenate([np.arange(70_000) * 3, [2**32 - 1, 2**32, 2**32 + 7]])
     path = tmp_path / "long.h5"
-    with hdf5.create(path) as file:
+    with hdf5.create(path) as (file, _):
         clip = hdf5.ClipWriter(file, (20, 30), has_frames=False)
         for part in np.array_split(t, 9):
             clip.append(make(part))
@@ -169,7 +169,7 @@ def test_times_beyond_71_minutes_get_a_wider_type(tmp_path):
 
 def test_several_clips_are_told_apart(tmp_path):
     path = tmp_path / "two.h5"
-    with hdf5.create(path) as file:
+    with hdf5.create(path) as (file, _):
         for name, count in [("a", 3), ("b", 5)]:
             clip = hdf5.ClipWriter(file.create_group(name), (20, 30), has_frames=False)
             clip.append(make(range(count)))

@@ -238,3 +238,16 @@ def test_memory_does_not_grow_with_the_length(make_video, slide, tmp_path):
         printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         peaks.append(int(printed.split()[-1]))
     assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_a_change_of_size_is_refused_unless_a_size_is_given(tmp_path, slide, make_video):
+    parts = []
+    for height in (48, 32):
+        part = make_video(f"{height}.mjpeg", slide(5, height, 64), codec="mjpeg", pixels="yuvj420p")
+        parts.append(part.read_bytes())
+    path = tmp_path / "joined.mjpeg"
+    path.write_bytes(b"".join(parts))
+    with pytest.raises(InputError, match=r"frames of 48x64 throughout, got 32x64 at .* s. Say a size"):
+        _read(path)
+    frames, _ = _read(path, size=(16, 16))
+    assert len(frames) > 6

@@ -76,8 +76,11 @@ WRITABLE = tuple(name for name, each in FORMATS.items() if each.writer)
 
 def detect(path: Path) -> Format | None:
     """Return the format of an existing file, or ``None`` if it is no event file that is known."""
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        raise fail(str(path), "a file that may be read", error.strerror or str(error)) from error
     by_content = {
         HDF5_MAGIC: "neuroav",
         b"PK\x03\x04": "npz",
@@ -95,6 +98,8 @@ def detect(path: Path) -> Format | None:
     if head.startswith(b"% "):
         encoding = re.search(rb"^% (?:evt |format EVT)([\d.]+)", head, re.MULTILINE | re.IGNORECASE)
         return FORMATS["dat" if encoding is None else "evt2" if encoding[1].startswith(b"2") else "evt3"]
+    if not head:
+        raise fail(str(path), "a video or event file", "an empty file")
     return next((each for each in FORMATS.values() if path.suffix.lower() in each.suffixes), None)
 
 

@@ -70,6 +70,8 @@ class _Buffer:
 def read(path: Path, sensor_size: tuple[int, int] | None = None) -> Events:
     """Read the events of an AEDAT 4 file."""
     content = path.read_bytes()
+    if not content.startswith(MAGIC):
+        raise fail(str(path), f"a file that begins with {MAGIC.decode().strip()}", repr(content[: len(MAGIC)]))
     header_bytes = 4 + int.from_bytes(content[len(MAGIC) : len(MAGIC) + 4], "little")
     start = len(MAGIC) + header_bytes
     if len(content) < start:

@@ -34,6 +34,7 @@ from neuroav.checks import NeuroavError, fail, nearest
 from neuroav.events.formats import v2e
 from neuroav.events.formats.columns import check_size, event_arrays, make_events
 from neuroav.events.formats.deflate import Packer
+from neuroav.events.sink import FileSink
 from neuroav.events.types import Events
 
 FORMAT, FORMAT_VERSION = "neuroav-events", 2
@@ -111,6 +112,7 @@ class ClipWriter:
         camera: Parameters of the simulated camera, ``EventCamera.to_dict()``; ``None`` for a recording.
         has_frames: Whether frame times are going to be given.
         has_labels: Whether events carry ``is_noise``.
+        sink: What the file is written to, if a failure there is to end the writing early.
         attributes: More attributes of the clip, such as ``source``.
     """
 
@@ -121,6 +123,7 @@ class ClipWriter:
         camera: Mapping[str, Any] | None = None,
         has_frames: bool = True,
         has_labels: bool = False,
+        sink: FileSink | None = None,
         **attributes: Any,
     ):
         set_attributes(group, {"sensor_size": sensor_size, **attributes})
@@ -137,7 +140,7 @@ class ClipWriter:
                 _Column(group, "frame_event_index", "<i8", CHUNK_FRAMES),
             )
             self._frames[1].append(np.zeros(1, dtype=np.int64))
-        self._group = group
+        self._group, self._sink = group, sink
         self._num_events = self._num_milliseconds = 0
         self._offset_us: int | None = None
 
@@ -160,6 +163,8 @@ class ClipWriter:
             self._frames[0].append(frame_t_us)
             self._frames[1].append(self._num_events + np.searchsorted(t_us, frame_t_us, side="right"))
         self._num_events += len(t_us)
+        if self._sink is not None:
+            self._sink.check()
 
     def finish(self) -> None:
         """Write what is still in memory; the file may be closed after that."""
@@ -199,7 +204,9 @@ def write_format(file: Any) -> None:
 def set_attributes(owner: Any, values: Mapping[str, Any]) -> None:
     """Set attributes of a group or file; text has a fixed length, which is robust if the file is damaged later."""
     for name, value in values.items():
-        owner.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) and value else value
+        owner.attrs[name] = (
+            np.bytes_(value.encode(errors="surrogateescape")) if isinstance(value, str) and value else value
+        )
 
 
 def text_attribute(owner: Any, name: str) -> str | None:
@@ -209,13 +216,14 @@ def text_attribute(owner: Any, name: str) -> str | None:
 
 
 @contextmanager
-def create(path: Path) -> Iterator[Any]:
-    """Open a new event file for writing, for :class:`ClipWriter`."""
+def create(path: Path) -> Iterator[tuple[Any, FileSink]]:
+    """Open a new event file for writing, for :class:`ClipWriter`; yield the ``h5py.File`` and what it writes to."""
     import h5py
 
-    with h5py.File(path, "w", libver=("v110", "v110")) as file:  # the older layout keeps an index that grows
+    # The older layout keeps an index that grows.
+    with FileSink(path) as sink, h5py.File(sink, "w", libver=("v110", "v110")) as file:
         write_format(file)
-        yield file
+        yield file, sink
 
 
 @contextmanager
@@ -299,7 +307,7 @@ def read(
 
 def write(path: Path, events: Events, camera: Mapping[str, Any] | None = None, **attributes: Any) -> None:
     """Write one clip at the root of a new file."""
-    with create(path) as file:
+    with create(path) as (file, _):
         has_labels = events.is_noise is not None
         clip = ClipWriter(file, events.sensor_size, camera, has_frames=False, has_labels=has_labels, **attributes)
         clip.append(events)

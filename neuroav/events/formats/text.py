@@ -24,6 +24,9 @@ def read(path: Path, sensor_size: tuple[int, int] | None = None) -> Events:
     """Read a text file; ``sensor_size`` counts if its first line isn't ``W H``."""
     skipped, first, stated = _first_event(path)
     if first is None:
+        if stated is None and sensor_size is None:
+            remedy = "If it is an empty recording, say the sensor's size: --size HxW, or sensor_size=(H, W)."
+            raise fail(str(path), "lines of t x y p, or the sensor's size W H", "neither", remedy)
         none = np.empty(0, dtype=np.int64)
         return make_events(path, none, none, none, none, stated or sensor_size)
     in_seconds = bool(re.search(r"[.eE]", re.split(r"[\s,]+", first)[0]))
