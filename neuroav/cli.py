@@ -66,6 +66,8 @@ def _events(args: argparse.Namespace) -> int:
         size=args.size,
         roi=args.roi,
         format=args.format,
+        clip=args.clip,
+        from_zero=args.from_zero,
         preview=args.preview,
         info=args.info,
         workers=args.workers,
@@ -148,6 +150,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     events.add_argument("--roi", type=_region, default=None, metavar="Y,X,H,W", help="simulate only this region")
     events.add_argument("--format", default=None, help="neuroav, v2e, npz, npy, text, aedat4, evt2, evt3 or dat")
+    events.add_argument("--clip", default=None, metavar="NAME", help="which one, of an event file that holds several")
+    events.add_argument("--from-zero", action="store_true", help="count an event file's times from its start")
     events.add_argument("--preview", default=None, metavar="FILM", help="also write a film of the events, .mp4 or .gif")
     events.add_argument("--info", action="store_true", help="say what the inputs hold, and write nothing")
     events.add_argument("--workers", type=int, default=None, help="processes for a folder (default: one per core)")

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from numbers import Real
 from typing import Any, ClassVar
 
 import torch
@@ -166,6 +167,8 @@ class EventCamera:
     def __post_init__(self) -> None:
         where = "EventCamera"
         for name, (low, high) in _RANGES.items():
+            if not isinstance(getattr(self, name), Real):
+                raise fail(where, f"{name} to be a number", repr(getattr(self, name)), kind=TypeError)
             check_range(where, name, getattr(self, name), low, high)
         check_choice(where, "timestamps", self.timestamps, TIMESTAMPS)
         check_choice(where, "refractory", self.refractory, REFRACTORY)

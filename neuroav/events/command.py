@@ -20,7 +20,7 @@ from neuroav.events.convert import (
     is_event_file,
 )
 from neuroav.events.formats import hdf5
-from neuroav.events.io import describe_events, renamed_when_done
+from neuroav.events.io import describe_events, remove_leftovers, renamed_when_done
 from neuroav.events.video import video_info
 from neuroav.processes import map_processes, num_cores
 from neuroav.progress import Progress
@@ -43,6 +43,8 @@ def events_command(
     size: tuple[int, int] | None = None,
     roi: tuple[int, int, int, int] | None = None,
     format: str | None = None,
+    clip: str | None = None,
+    from_zero: bool = False,
     preview: str | None = None,
     info: bool = False,
     workers: int | None = None,
@@ -61,6 +63,8 @@ def events_command(
         size: Resize frames to ``(H, W)`` first; for event files, the sensor's size where the file doesn't say.
         roi: Keep only this region ``(top, left, height, width)`` of the frames.
         format: Format to write, if the suffix of ``out`` isn't to decide.
+        clip: Which clip to take, of an event file that holds several.
+        from_zero: Count the times of event files from their first frame or event.
         preview: Also write this film (MP4 or GIF) of the events; for a single input.
         info: Print what the inputs hold, and write nothing.
         workers: Processes, for folders; default one per core.
@@ -77,7 +81,9 @@ def events_command(
         sys.stdout.write(_table(rows))
         _write_json(json_path, {"rows": rows})
         return 0
-    conversion = Conversion(camera=camera or EventCamera(), size=size, roi=roi, format=format)
+    conversion = Conversion(
+        camera=camera or EventCamera(), size=size, roi=roi, format=format, clip=clip, from_zero=from_zero
+    )
     if any(Path(path).is_dir() for path in inputs) or (out is not None and (Path(out).is_dir() or out.endswith("/"))):
         return _convert_folders(inputs, out, conversion, preview, workers, json_path)
     rows = _convert_files([Path(path) for path in inputs], out, conversion, preview, json_path)
@@ -143,12 +149,17 @@ def _convert_files(
     if out is None and preview is None:
         raise fail(WHERE, "-o OUT, --preview FILM or --info", "none of them")
     _check_outputs(paths, out, preview, json_path)
+    for path in paths:
+        if not path.exists():
+            raise fail(str(path), "a video or event file", "no such file")
     recorded = [is_event_file(path) for path in paths]
     film = None if preview is None else Path(preview)
     if any(recorded):
         if len(paths) > 1:
             raise fail(WHERE, "one event file at a time, or an existing folder as -o", f"{len(paths)} inputs")
         return [convert_events(paths[0], None if out is None else Path(out), conversion, film)]
+    if conversion.clip is not None or conversion.from_zero:
+        raise fail(WHERE, "an event file with --clip or --from-zero", f"{paths[0]}, a video")
     infos = [video_info(path) for path in paths]
     counts = [one.num_frames_estimate for one in infos]
     total = None if None in counts else sum(count or 0 for count in counts)
@@ -184,6 +195,7 @@ def _convert_folders(
     with Progress("events", total=len(todo), unit="clip") as bar:
         for _, target, _ in todo:
             target.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(target)
         results = map_processes(convert_one, todo, min(num_workers, len(todo) or 1), preload=[convert_one.__module__])
         for (source, target, _), result in results:
             if isinstance(result, str):
@@ -328,7 +340,8 @@ def _check_outputs(clips: Sequence[Path], out: str | None, preview: str | None, 
         if path in seen:
             raise fail(WHERE, f"{name} to be a file of its own", str(value))
         if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-            actual = f"{value}, which is a folder" if path.is_dir() else f"{value} in a folder that can't be written"
+            missing = "that doesn't exist" if not path.parent.exists() else "that can't be written"
+            actual = f"{value}, which is a folder" if path.is_dir() else f"{value} in a folder {missing}"
             raise fail(WHERE, f"{name} to be a file in an existing folder", actual)
         seen.add(path)
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ import torch
 
 from neuroav.checks import NeuroavError, fail
 from neuroav.events.camera import EventCamera
-from neuroav.events.formats import by_suffix, detect, hdf5
+from neuroav.events.formats import FORMATS, by_suffix, detect, hdf5
 from neuroav.events.generate import IDEAL, frames_to_events
 from neuroav.events.io import read_events, renamed_when_done, write_events
 from neuroav.events.preview import FilmWriter, film_events
@@ -47,12 +47,16 @@ class Conversion:
         size: Resize frames to ``(H, W)`` first; for event files the sensor's size, where the file doesn't say.
         roi: Region ``(top, left, height, width)`` of the frames to keep; coordinates stay those of the whole frame.
         format: Format to write, by name; ``None`` goes by the suffix.
+        clip: Name of the clip to take, of event files that hold several.
+        from_zero: Count the times of event files from their first frame, or first event where they keep no frames.
     """
 
     camera: EventCamera = IDEAL
     size: tuple[int, int] | None = None
     roi: tuple[int, int, int, int] | None = None
     format: str | None = None
+    clip: str | None = None
+    from_zero: bool = False
 
     def settings(self, source: Path) -> dict[str, Any]:
         """Return what decides the content of a clip's file, to compare it with that of an earlier run."""
@@ -64,7 +68,7 @@ class Conversion:
             "format": self.format,
             "source_bytes": status.st_size,
             "source_mtime_ns": status.st_mtime_ns,
-        }
+        } | ({"from_zero": True} if self.from_zero else {})
 
 
 def ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
@@ -215,14 +219,21 @@ def convert_events(source: Path, out: Path | None, conversion: Conversion, previ
     start_s = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        events = read_events(source, sensor_size=conversion.size)
+        events = read_events(source, conversion.clip, sensor_size=conversion.size)
+    kept = hdf5.kept(source, conversion.clip) if detect(source) is FORMATS["neuroav"] else {}
+    if conversion.from_zero and len(events):
+        first_us = int(kept["frame_t_us"][0] if "frame_t_us" in kept else events.t_us[0])
+        events = replace(events, t_us=events.t_us - first_us)
+        if "frame_t_us" in kept:
+            kept["frame_t_us"] = kept["frame_t_us"] - first_us
     with ExitStack() as stack:
         if preview is not None:
             film_events(stack.enter_context(renamed_when_done(preview)), events, preview.suffix)
         if out is not None:
             path, form = stack.enter_context(renamed_when_done(out)), by_suffix(out, conversion.format)
             if form.name == "neuroav":
-                hdf5.write(path, events, source=source.name, conversion=json.dumps(conversion.settings(source)))
+                settings = json.dumps(conversion.settings(source))
+                hdf5.write(path, events, **({"source": source.name} | kept), conversion=settings)
             else:
                 form.write()(path, events)
     height, width = events.sensor_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import struct
@@ -190,6 +191,24 @@ def renamed_when_done(path: str | Path) -> Iterator[Path]:
             actual, remedy = error.strerror or str(error), "Make room there, or write elsewhere."
             raise fail(str(final), "a place to write the whole file to", actual, remedy, kind=OutputError) from error
         raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left of a file that :func:`renamed_when_done` was to write."""
+    for one in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
+        number = one.name.removesuffix(".partial").rpartition(".")[2]
+        if number.isdecimal() and not _is_running(int(number)):
+            one.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's
+        return True
+    return True
 
 
 def _read_whole(path: Path, form: Format, sensor_size: tuple[int, int] | None) -> Events:

@@ -91,7 +91,12 @@ def prepare(
     state: EventState | None,
     roi: Region | None,
 ) -> Call:
-    frames, t_us = torch.as_tensor(frames), torch.as_tensor(t_us)
+    if not isinstance(camera, EventCamera):
+        remedy = "Presets are EventCamera.preset(name)."
+        raise fail(where, "camera to be an EventCamera", repr(camera), remedy, kind=TypeError)
+    if not isinstance(state, EventState | None):
+        raise fail(where, "state from an earlier call, or None", type(state).__name__, kind=TypeError)
+    frames, t_us = _tensor(where, "frames", frames), _tensor(where, "t_us", t_us)
     check_dtype(where, "frames", frames, torch.uint8, torch.float32, torch.float64)
     check_shape(where, "frames", frames, ("F", "H", "W"))
     check_dtype(where, "t_us", t_us, torch.int64)
@@ -116,6 +121,17 @@ def prepare(
         _check_state(clip, (top, left))  # reads from the tensors, for which a GPU is waited for
     _check_times(where, edges_us)
     return clip
+
+
+def _tensor(where: str, name: str, value: Tensor | np.ndarray) -> Tensor:
+    """Return a tensor that shares the memory of an array where it can."""
+    if isinstance(value, np.ndarray) and min(value.strides, default=0) < 0:
+        value = value.copy()
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        actual = f"{type(value).__name__} ({error})"
+        raise fail(where, f"{name} as a tensor or an array of numbers", actual, kind=TypeError) from error
 
 
 def _first_state(

@@ -224,7 +224,7 @@ def read_video(
         strictly increasing over the whole file.
 
     Raises:
-        InputError: If the file is missing, no frame of it decodes, or frames change their size and ``size`` is ``None``.
+        InputError: If the file is missing, no frame of it decodes, or frames change their size without ``size``.
 
     Warns:
         UserWarning: At the end, with counts, if packets were damaged or frames out of time order.

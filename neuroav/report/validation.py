@@ -65,7 +65,7 @@ def _trace(name: str, case: Trace) -> Plot:
         below.set(xlabel=f"time ({unit})", ylim=(-2, 2))
         below.set_yticks([])
         below.grid(visible=False)
-        handles = [(INKS["vermillion"], "ON"), (INKS["blue"], "OFF"), (INKS["grid"], "threshold levels")]
+        handles = [(INKS["blue"], "ON"), (INKS["vermillion"], "OFF"), (INKS["grid"], "threshold levels")]
         for colour, label in handles:
             ax.plot([], [], color=colour, label=label, linewidth=2)
         figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -76,7 +76,7 @@ def _trace(name: str, case: Trace) -> Plot:
 def _ticks(ax: Axes, times: np.ndarray, polarity: np.ndarray, row: int) -> None:
     """Draw ON upwards and OFF downwards from the middle of a row."""
     middle = 1 - 2 * row
-    for p, colour, way in ((1, "vermillion", 1), (0, "blue", -1)):
+    for p, colour, way in ((1, "blue", 1), (0, "vermillion", -1)):
         mine = times[polarity == p]
         ax.vlines(mine, middle, middle + 0.8 * way, color=INKS[colour], linewidth=1.3)
     ax.axhline(middle, color=INKS["muted"], linewidth=0.6)
@@ -104,14 +104,14 @@ def _bars(name: str, case: Bars) -> Plot:
 
 
 def _maps(name: str, case: Maps) -> Plot:
-    """Signed counts of every pixel: OFF blue, ON vermillion, none see-through."""
+    """Signed counts of every pixel: ON blue and OFF vermillion, as in films; none see-through."""
     largest = max(1, *(int(np.abs(image).max(initial=0)) for image in case.images))
     with plots._style():
         figure = plots._figure(6.4, 2.9, layout="constrained")
         for ax, title, image in zip(figure.subplots(1, len(case.images)), case.titles, case.images, strict=True):
             rgba = np.zeros((*image.shape, 4))
-            rgba[image > 0, :3] = (0.835, 0.369, 0.0)
-            rgba[image < 0, :3] = (0.0, 0.447, 0.698)
+            rgba[image > 0, :3] = (0.0, 0.447, 0.698)
+            rgba[image < 0, :3] = (0.835, 0.369, 0.0)
             rgba[..., 3] = np.sqrt(np.abs(image) / largest)
             ax.imshow(rgba, interpolation="nearest", interpolation_stage="rgba")
             ax.set_title(title)

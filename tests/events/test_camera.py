@@ -109,6 +109,8 @@ def test_bad_parameters_are_named(changes, match):
 
 
 def test_brightness_must_be_a_law():
+    with pytest.raises(TypeError, match="expected shot_hz to be a number, got '5'"):
+        EventCamera(shot_hz="5")
     with pytest.raises(TypeError, match=r"brightness to be Log\(\), LinLog\(\) or Linear\(\), got 'log'"):
         EventCamera(brightness="log")
     for make, match in ((lambda: Log(0), "Log: expected eps"), (lambda: LinLog(1), "LinLog: expected knee")):

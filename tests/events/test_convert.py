@@ -1,6 +1,7 @@
 """The ``events`` verb: videos, event files and folders in; what comes out, and that nothing is left behind."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -106,6 +107,44 @@ def test_several_clips_get_a_group_each(make_video, slide, tmp_path):
     assert all(row["frames"] == 5 and row["notes"] == [] for row in rows)
     with pytest.raises(InputError, match="one clip, as evt3 holds no more, got 2"):
         events_command([str(p) for p in paths[:2]], str(tmp_path / "out.raw"))
+
+
+def test_a_clip_of_several_keeps_its_frames_and_camera_and_can_begin_at_zero(make_video, slide, tmp_path, capsys):
+    paths = [make_video(f"{name}.mkv", slide(5, seed=k), t_ms=700 + np.arange(5) * 40) for k, name in enumerate("ab")]
+    out, one, raw = (str(tmp_path / name) for name in ("all.h5", "b.h5", "b.raw"))
+    assert events_command([str(path) for path in paths], out, camera=EventCamera(contrast_on=0.3)) == 0
+    assert main(["events", out, "-o", one]) == 2
+    assert "expected a clip's name, as the file holds several, got None. Say --clip NAME" in capsys.readouterr().err
+    assert main(["events", out, "-o", one, "--clip", "b"]) == 0
+    assert same(read_events(one), read_events(out, "b"))
+    assert [array.tolist() for array in read_frame_times(one)] == [a.tolist() for a in read_frame_times(out, "b")]
+    row = describe_events(one)[0]
+    assert (row["camera"]["contrast_on"], row["frames"]) == (0.3, 5)
+    assert main(["events", one, "-o", raw, "--from-zero"]) == 0
+    assert torch.equal(read_events(raw).t_us, read_events(one).t_us - 700_000)
+    assert main(["events", one, "-o", out, "--from-zero"]) == 0
+    assert read_frame_times(out)[0].tolist() == [0, 40_000, 80_000, 120_000, 160_000]
+    assert main(["events", str(paths[0]), "-o", raw, "--clip", "a"]) == 2
+    assert "error: expected an event file with --clip or --from-zero, got" in capsys.readouterr().err
+
+
+def test_what_a_format_cannot_hold_is_said_of_the_file_asked_for(tmp_path, capsys):
+    np.savez(tmp_path / "late.npz", t=[1 << 50], x=[0], y=[0], p=[1])
+    assert main(["events", str(tmp_path / "late.npz"), "-o", str(tmp_path / "out.dat")]) == 2
+    assert f"error: {tmp_path / 'out.dat'}: expected times from 0" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["late.npz"]
+
+
+def test_names_that_are_no_unicode_are_taken(make_video, slide, tmp_path, capsys):
+    clip = tmp_path / "in" / os.fsdecode(b"caf\xe9.mkv")
+    clip.parent.mkdir()
+    try:
+        make_video("plain.mkv", slide(3)).rename(clip)
+    except OSError:
+        pytest.skip("this file system takes only Unicode names")
+    assert main(["events", str(clip.parent), "-o", str(tmp_path / "out"), "--workers", "1"]) == 0
+    with h5py.File(tmp_path / "out" / os.fsdecode(b"caf\xe9.h5")) as file:
+        assert file.attrs["source"] == b"caf\xe9.mkv"
 
 
 @pytest.mark.parametrize("suffix", [".raw", ".npz", ".aedat4", ".txt", ".dat", ".npy", ".h5"])

@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 import zlib
 
 import h5py
@@ -13,7 +16,7 @@ from neuroav.checks import InputError
 from neuroav.events.camera import EventCamera
 from neuroav.events.formats import hdf5
 from neuroav.events.formats.deflate import Packer
-from neuroav.events.io import describe_events, read_events, read_frame_times, write_events
+from neuroav.events.io import describe_events, read_events, read_frame_times, remove_leftovers, write_events
 from neuroav.events.types import Events
 
 
@@ -176,7 +179,10 @@ def test_several_clips_are_told_apart(tmp_path):
             clip.finish()
     assert [len(read_events(path, name)) for name in "ab"] == [3, 5]
     assert [(row["clip"], row["events"]) for row in describe_events(path)] == [("a", 3), ("b", 5)]
-    with pytest.raises(InputError, match=r"a clip's name, as the file holds several, got None. Known: a, b"):
+    with pytest.raises(
+        InputError,
+        match=r"a clip's name, as the file holds several, got None\. Say --clip NAME, or clip=NAME\. Known: a, b",
+    ):
         read_events(path)
     with pytest.raises(InputError, match=r"clip to be one of a, b, got 'bb'. Did you mean 'b'"):
         read_events(path, "bb")
@@ -257,3 +263,18 @@ def test_description_counts_what_is_there(tmp_path):
     )
     (row,) = describe_events(path)
     assert (row["events"], row["duration_s"], row["on_share"]) == (0, None, None)
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for name in (
+        f"a.h5.{dead.pid}.partial",
+        f"a.h5.{os.getpid()}.partial",
+        f"b.h5.{dead.pid}.partial",
+        "a.h5.x.partial",
+    ):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path / "a.h5")
+    left = {f"a.h5.{os.getpid()}.partial", f"b.h5.{dead.pid}.partial", "a.h5.x.partial"}
+    assert {path.name for path in tmp_path.iterdir()} == left

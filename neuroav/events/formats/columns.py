@@ -83,7 +83,7 @@ def check_size(path: Path, height: int, width: int) -> tuple[int, int]:
 
 def check_holds(path: Path, what: str, events: Events, max_t_us: int, max_side: int = MAX_SIDE) -> None:
     """Refuse to write events that a format can't hold: times in ``[0, max_t_us)`` and sides up to ``max_side``."""
-    remedy = "Shift the times, or write HDF5 (.h5)."
+    remedy = "Shift the times (--from-zero), or write HDF5 (.h5)."
     if len(events) and not 0 <= int(events.t_us[0]) <= int(events.t_us[-1]) < max_t_us:
         actual = f"{int(events.t_us[0])} to {int(events.t_us[-1])}"
         raise fail(str(path), f"times from 0 to {max_t_us - 1} us, as {what} holds no others", actual, remedy)

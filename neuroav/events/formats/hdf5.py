@@ -264,7 +264,12 @@ def choose_clip(path: Path, file: Any, clip: str | None) -> Any:
     """Return the group of ``clip``, or of the only one there is."""
     names = clip_names(path, file)
     if clip is None and len(names) != 1:
-        raise fail(str(path), "a clip's name, as the file holds several", "None", f"Known: {', '.join(names)}.")
+        raise fail(
+            str(path),
+            "a clip's name, as the file holds several",
+            "None",
+            f"Say --clip NAME, or clip=NAME. Known: {', '.join(names)}.",
+        )
     name = names[0] if clip is None else clip
     if name not in names:
         known = ", ".join(names) if names != [""] else "a file of one clip, which has no name"
@@ -305,12 +310,35 @@ def read(
     return make_events(path, t_us, x, y, p, size or sensor_size, arrays.get("is_noise"))
 
 
-def write(path: Path, events: Events, camera: Mapping[str, Any] | None = None, **attributes: Any) -> None:
-    """Write one clip at the root of a new file."""
+def kept(path: Path, clip: str | None = None) -> dict[str, Any]:
+    """Return what a file of this package says of a clip beside its events, as arguments of :func:`write`."""
+    with opened(path) as file:
+        if v2e.is_v2e(file) or text_attribute(file, "format") != FORMAT:
+            return {}
+        group = choose_clip(path, file, clip)
+        camera, source = text_attribute(group, "camera"), text_attribute(group, "source")
+        said: dict[str, Any] = {"camera": dict(json.loads(camera))} if camera else {}
+        if source:
+            said["source"] = source
+        if "frame_t_us" in group:
+            check_stored(path, group["frame_t_us"])
+            said["frame_t_us"] = group["frame_t_us"][:]
+        return said
+
+
+def write(
+    path: Path,
+    events: Events,
+    camera: Mapping[str, Any] | None = None,
+    frame_t_us: np.ndarray | None = None,
+    **attributes: Any,
+) -> None:
+    """Write one clip at the root of a new file; ``frame_t_us`` ``(F,)`` are the frames it was simulated from."""
     with create(path) as (file, _):
         has_labels = events.is_noise is not None
-        clip = ClipWriter(file, events.sensor_size, camera, has_frames=False, has_labels=has_labels, **attributes)
-        clip.append(events)
+        has_frames = frame_t_us is not None
+        clip = ClipWriter(file, events.sensor_size, camera, has_frames, has_labels, **attributes)
+        clip.append(events, frame_t_us)
         clip.finish()
 
 
