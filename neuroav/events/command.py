@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from neuroav.checks import NeuroavError, check_choice, fail
+from neuroav.checks import NeuroavError, OutputError, check_choice, fail
 from neuroav.events.camera import LAWS, EventCamera
 from neuroav.events.convert import (
     Conversion,
@@ -194,7 +194,11 @@ def _convert_folders(
     rows, failed = [], {}
     with Progress("events", total=len(todo), unit="clip") as bar:
         for _, target, _ in todo:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                actual = f"{target.parent} ({error.strerror})"
+                raise fail(WHERE, "-o to be a folder that can be made", actual, kind=OutputError) from error
             remove_leftovers(target)
         results = map_processes(convert_one, todo, min(num_workers, len(todo) or 1), preload=[convert_one.__module__])
         for (source, target, _), result in results:

@@ -241,6 +241,12 @@ def test_folders_need_folders(video, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "slide.mkv"]
 
 
+def test_a_folder_that_cannot_be_made_is_named(video, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["events", str(tmp_path), "-o", str(tmp_path / "file" / "out")]) == 2
+    assert "error: expected -o to be a folder that can be made, got" in capsys.readouterr().err
+
+
 def test_one_bad_clip_leaves_nothing_behind(video, tmp_path, capsys):
     (tmp_path / "bad.mp4").write_text("text")
     before = sorted(tmp_path.iterdir())
