@@ -19,10 +19,11 @@ from neuroav.train.checkpoint import save_json
 RESULT = Path(__file__).parent / "results" / "events_memory.json"
 SIZE, RATE = (120, 160), 25
 CONVERT = """
-import resource, sys
+import sys
+from neuroav.bench.machine import resident_bytes
 from neuroav.cli import main
 status = main(["events", sys.argv[1], "-o", sys.argv[2], "--json", sys.argv[3]])
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print("peak", resident_bytes())
 sys.exit(status)
 """
 
