@@ -125,7 +125,7 @@ def prepare(
 
 def _tensor(where: str, name: str, value: Tensor | np.ndarray) -> Tensor:
     """Return a tensor that shares the memory of an array where it can."""
-    if isinstance(value, np.ndarray) and min(value.strides, default=0) < 0:
+    if isinstance(value, np.ndarray) and (min(value.strides, default=0) < 0 or not value.flags.writeable):
         value = value.copy()
     try:
         return torch.as_tensor(value)

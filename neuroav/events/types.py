@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -135,8 +137,11 @@ class Bins:
             raise fail("Bins", f"at least two edges_us {rule}", str(self.edges_us.tolist()[:8]))
         if is_voxels and bool(((right - left) >> 46 != 0).any()):
             raise fail("Bins", "nodes less than 2^46 us (2 years) apart", str(self.edges_us.tolist()[:8]))
-        if self.grid is not None and not all(1 <= side < 1 << 15 for side in self.grid):
-            raise fail("Bins", "grid with both sides at least 1 and at most 32767", str(self.grid))
+        if self.grid is None:
+            return
+        sides = tuple(self.grid) if isinstance(self.grid, Sequence) else ()
+        if len(sides) != 2 or not all(isinstance(side, Integral) and 1 <= side < 1 << 15 for side in sides):
+            raise fail("Bins", "grid of two whole numbers from 1 to 32767, or None", repr(self.grid))
 
     @property
     def code(self) -> int:

@@ -173,6 +173,12 @@ def test_numpy_is_welcome():
     assert torch.equal(events.t_us, frames_to_events(frames, _times(10))[0].t_us)
     assert events.sensor_size == (13, 18)
     assert set(events.numpy()) == {"t_us", "x", "y", "p"}
+    only_to_read = frames.numpy()
+    only_to_read.flags.writeable = False  # as np.frombuffer and many image readers give it; torch would warn
+    again, _ = frames_to_events(only_to_read, _times(10))
+    assert torch.equal(again.t_us, events.t_us)
+    mirrored, _ = frames_to_events(frames.numpy()[:, :, ::-1], _times(10))
+    assert torch.equal(mirrored.t_us.sort().values, events.t_us)
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,9 @@ def test_bad_arguments_are_named():
         events_to_counts(events, torch.tensor([5]))
     with pytest.raises(InputError, match="never decrease"):
         events_to_counts(events, torch.tensor([5, 4]))
-    with pytest.raises(InputError, match="grid with both sides"):
-        events_to_counts(events, torch.tensor([0, 4]), grid=(0, 3))
+    for grid in ((0, 3), 16, (4, 4, 4), (2.0, 2.0)):
+        with pytest.raises(InputError, match="grid of two whole numbers"):
+            events_to_counts(events, torch.tensor([0, 4]), grid=grid)
     with pytest.raises(TypeError, match="edges_us of dtype"):
         events_to_counts(events, torch.tensor([0.0, 4.0]))
     with pytest.raises(InputError, match=r"that increase, got \[3, 3\]"):
