@@ -12,6 +12,7 @@ void bind_events(pybind11::module_& m);
 void bind_bins(pybind11::module_& m);
 void bind_luma(pybind11::module_& m);
 void bind_neurons(pybind11::module_& m);
+void bind_sparse(pybind11::module_& m);
 
 static std::string build_info() {
 #ifdef _OPENMP
@@ -28,11 +29,12 @@ static std::string build_info() {
 
 PYBIND11_MODULE(_cpu, m) {
   m.doc() = "neuroav CPU kernels";
-  m.attr("interface") = 3;  // one more with every change of what Python calls; neuroav/kernels/cpu.py asks for it
+  m.attr("interface") = 4;  // one more with every change of what Python calls; neuroav/kernels/cpu.py asks for it
   m.def("build_info", &build_info);
   bind_camera(m);
   bind_events(m);
   bind_bins(m);
   bind_luma(m);
   bind_neurons(m);
+  bind_sparse(m);
 }

@@ -3,6 +3,7 @@
 from neuroav.neurons.dynamic import DynamicLIF
 from neuroav.neurons.lif import LIF, LIFState, lif_step
 from neuroav.neurons.plif import PLIF
+from neuroav.neurons.sparse import SparseLinearLIF
 from neuroav.neurons.surrogate import ATan, FastSigmoid, Sigmoid, Surrogate, Triangle
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "FastSigmoid",
     "LIFState",
     "Sigmoid",
+    "SparseLinearLIF",
     "Surrogate",
     "Triangle",
     "lif_step",
