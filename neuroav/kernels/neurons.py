@@ -1,58 +1,82 @@
 """The op ``neuroav::dynamic_lif``: a whole sequence of leaky integrate-and-fire steps whose threshold is an input.
 
-Shapes: x ``(T, B, N)``; theta three-dimensional and broadcastable to x, never expanded in memory; v0 ``(B, N)``; decay
-``(N,)`` or ``(1,)``. Layout: any strides in, contiguous out. Types: float32 and float64.
+Shapes: x ``(T, B, N)``; theta three-dimensional and broadcastable to x, never expanded in memory; state ``(B, N)``;
+decay ``(N,)`` or ``(1,)``. Layout: any strides in, contiguous out. Types: float32 and float64; bfloat16 and float16
+with a float32 state, threshold and decay.
 Determinism: the same bits for every number of threads. Parity: CPU spikes and membranes equal the reference bit for
 bit; gradients agree to 1e-6 of the largest.
 CPU tensors use the C++ extension where it was built, everything else :mod:`neuroav.kernels.reference`.
 """
 
+from __future__ import annotations
+
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from neuroav.checks import check_shape, fail
+from neuroav.checks import fail
 from neuroav.kernels import cpu, reference
 
 _WHERE = "dynamic_lif"
+_STATE_TYPES = {
+    torch.float32: torch.float32,
+    torch.float64: torch.float64,
+    torch.bfloat16: torch.float32,
+    torch.float16: torch.float32,
+}
+_OPTIONS = "float v_rest, bool hard_reset, bool strict, bool unit_gain, int refractory, "
 
-
-@torch.library.custom_op(
+# Defined through torch.library's lower layer: `custom_op` would import torch's compiler (a second) at the first call.
+torch.library.define(
     "neuroav::dynamic_lif",
-    mutates_args=(),
-    schema="(Tensor x, Tensor theta, Tensor v0, Tensor decay, float v_rest, bool hard_reset, bool detach_reset, "
-    "int surrogate, float alpha, bool keep_membrane) -> (Tensor, Tensor, Tensor)",
+    f"(Tensor x, Tensor theta, Tensor? v0, Tensor decay, Tensor? left, {_OPTIONS}bool detach_reset, int surrogate, "
+    "float alpha, float scale, int keep) -> (Tensor spikes, Tensor v, Tensor left_after, Tensor kept)",
 )
-def _dynamic_lif(x, theta, v0, decay, v_rest, hard_reset, detach_reset, surrogate, alpha, keep_membrane):
-    return reference.lif_forward(x, theta, v0, decay, v_rest, hard_reset, keep_membrane)
-
-
-@_dynamic_lif.register_fake
-def _(x, theta, v0, decay, v_rest, hard_reset, detach_reset, surrogate, alpha, keep_membrane):
-    return x.new_empty(x.shape), v0.new_empty(v0.shape), x.new_empty(x.shape if keep_membrane else 0)
-
-
-@torch.library.custom_op(
+torch.library.define(
     "neuroav::dynamic_lif_backward",
-    mutates_args=(),
-    schema="(Tensor? grad_spikes, Tensor? grad_v, Tensor? grad_membrane, Tensor? x, Tensor membrane, Tensor theta, "
-    "Tensor v0, Tensor decay, float v_rest, bool hard_reset, bool detach_reset, int surrogate, float alpha, "
-    "bool need_theta) -> (Tensor, Tensor, Tensor, Tensor)",
+    "(Tensor? grad_spikes, Tensor? grad_v, Tensor? grad_membrane, Tensor? x, Tensor? spikes, Tensor kept, Tensor theta,"
+    f" Tensor? v0, Tensor decay, Tensor? left, {_OPTIONS}bool detach_reset, int surrogate, float alpha, float scale, "
+    "int keep, ScalarType dtype, bool need_theta, bool need_v0, bool need_decay) -> (Tensor, Tensor, Tensor, Tensor)",
 )
-def _dynamic_lif_backward(*args):
-    return reference.lif_backward(*args)
 
 
-@_dynamic_lif_backward.register_fake
-def _(grad_spikes, grad_v, grad_membrane, x, membrane, theta, v0, decay, *args):
-    need_theta = args[-1]
+def _kept_shape(shape: tuple, keep: int) -> tuple:
+    if keep == 1:
+        return shape
+    return (torch.sym_max(shape[0] - 1, 0) // keep if keep else 0, *shape[1:])
+
+
+@torch.library.register_fake("neuroav::dynamic_lif")
+def _(x, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, detach, code, alpha, scale, keep):
+    state = x.shape[1:]
     return (
-        membrane.new_empty(membrane.shape),
-        theta.new_empty(theta.shape if need_theta else 0),
-        v0.new_empty(v0.shape),
-        decay.new_empty(decay.shape if x is not None else 0),
+        x.new_empty(x.shape),
+        theta.new_empty(state),
+        x.new_empty(state if refractory else (0, *state[1:]), dtype=torch.int32),
+        theta.new_empty(_kept_shape(x.shape, keep)),
     )
+
+
+@torch.library.register_fake("neuroav::dynamic_lif_backward")
+def _(grad_spikes, grad_v, grad_membrane, x, spikes, kept, theta, v0, decay, left, *options):
+    dtype, need_theta, need_v0, need_decay = options[-4:]
+    shape = kept.shape if x is None else x.shape
+    return (
+        theta.new_empty(shape, dtype=dtype),
+        theta.new_empty(theta.shape if need_theta else 0),
+        theta.new_empty(shape[1:] if need_v0 else 0),
+        decay.new_empty(decay.shape if need_decay else 0),
+    )
+
+
+def _dynamic_lif(
+    x, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, detach, code, alpha, scale, keep
+):
+    return reference.lif_forward(
+        x, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, keep
+    )  # fmt: skip
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -66,64 +90,90 @@ def _strides(theta: Tensor) -> tuple[Tensor, list[int]]:
     return theta, [stride if size > 1 else 0 for size, stride in zip(theta.shape, theta.stride(), strict=True)]
 
 
-def _kernel(name: str, dtype: torch.dtype) -> Any:
-    return getattr(cpu.module, f"{name}_{'f32' if dtype == torch.float32 else 'f64'}")
+def _fused(x: Tensor, strict: bool, unit_gain: bool, refractory: int, keep: int) -> bool:
+    """Whether the C++ extension has these options."""
+    plain = not (strict or unit_gain or refractory or keep > 1)
+    return plain and x.dtype in (torch.float32, torch.float64) and x.numel() > 0
 
 
-def _dynamic_lif_cpu(x, theta, v0, decay, v_rest, hard_reset, detach_reset, surrogate, alpha, keep_membrane):
-    x, v0, decay = x.contiguous(), v0.contiguous(), decay.contiguous()
+def _dynamic_lif_cpu(
+    x, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, detach, code, alpha, scale, keep
+):
+    if not _fused(x, strict, unit_gain, refractory, keep):
+        return reference.lif_forward(x, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, keep)
+    x, decay = x.contiguous(), decay.contiguous()
+    v0 = torch.full_like(x[0], v_rest) if v0 is None else v0.contiguous()
     theta, theta_stride = _strides(theta)
-    spikes, v, membrane = torch.empty_like(x), torch.empty_like(v0), x.new_empty(x.shape if keep_membrane else 0)
-    _kernel("lif_forward", x.dtype)(
+    spikes, v, kept = torch.empty_like(x), torch.empty_like(v0), x.new_empty(_kept_shape(x.shape, keep))
+    kernel = getattr(cpu.module, f"lif_forward_{'f32' if x.dtype == torch.float32 else 'f64'}")
+    kernel(
         x.shape, _address(x), _address(theta), theta_stride, _address(v0), _address(decay), len(decay), v_rest,
-        hard_reset, _address(spikes), _address(v), _address(membrane), torch.get_num_threads(),
+        hard_reset, _address(spikes), _address(v), _address(kept), torch.get_num_threads(),
     )  # fmt: skip
-    return spikes, v, membrane
+    return spikes, v, x.new_empty((0, x.shape[2]), dtype=torch.int32), kept
 
 
 def _dynamic_lif_backward_cpu(
-    grad_spikes, grad_v, grad_membrane, x, membrane, theta, v0, decay, v_rest, hard_reset, detach_reset, surrogate,
-    alpha, need_theta,
+    grad_spikes, grad_v, grad_membrane, x, spikes, kept, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain,
+    refractory, detach, code, alpha, scale, keep, dtype, need_theta, need_v0, need_decay,
 ):  # fmt: skip
+    if not _fused(kept, strict, unit_gain, refractory, keep) or scale != 1 or dtype != kept.dtype:
+        return reference.lif_backward(
+            grad_spikes, grad_v, grad_membrane, x, spikes, kept, theta, v0, decay, left, v_rest, hard_reset, strict,
+            unit_gain, refractory, detach, code, alpha, scale, keep, dtype, need_theta, need_v0, need_decay,
+        )  # fmt: skip
     grad_spikes, grad_v, grad_membrane, x = (
-        None if each is None else each.contiguous() for each in (grad_spikes, grad_v, grad_membrane, x)
+        None if each is None else each.contiguous()
+        for each in (grad_spikes, grad_v, grad_membrane, x if need_decay else None)
     )
-    membrane, v0, decay = membrane.contiguous(), v0.contiguous(), decay.contiguous()
+    membrane, decay = kept.contiguous(), decay.contiguous()
+    v0 = torch.full_like(membrane[0], v_rest) if v0 is None else v0.contiguous()
     theta, theta_stride = _strides(theta)
     grad_x, grad_v0 = torch.empty_like(membrane), torch.empty_like(v0)
     grad_theta = theta.new_empty(theta.shape if need_theta else 0)
-    grad_decay = decay.new_empty(0 if x is None else decay.shape)
-    _kernel("lif_backward", membrane.dtype)(
+    grad_decay = decay.new_empty(decay.shape if need_decay else 0)
+    kernel = getattr(cpu.module, f"lif_backward_{'f32' if dtype == torch.float32 else 'f64'}")
+    kernel(
         membrane.shape, _address(grad_spikes), _address(grad_v), _address(grad_membrane), _address(x),
         _address(membrane), _address(theta), theta.shape, theta_stride, _address(v0), _address(decay), len(decay),
-        v_rest, hard_reset, detach_reset, surrogate, alpha, _address(grad_x), _address(grad_theta), _address(grad_v0),
+        v_rest, hard_reset, detach, code, alpha, _address(grad_x), _address(grad_theta), _address(grad_v0),
         _address(grad_decay), torch.get_num_threads(),
     )  # fmt: skip
-    return grad_x, grad_theta, grad_v0, grad_decay
+    return grad_x, grad_theta, grad_v0 if need_v0 else grad_v0.new_empty(0), grad_decay
 
 
+torch.library.impl("neuroav::dynamic_lif", "default", _dynamic_lif)
+torch.library.impl("neuroav::dynamic_lif_backward", "default", reference.lif_backward)
 if cpu.available():
-    _dynamic_lif.register_kernel("cpu")(_dynamic_lif_cpu)
-    _dynamic_lif_backward.register_kernel("cpu")(_dynamic_lif_backward_cpu)
+    torch.library.impl("neuroav::dynamic_lif", "cpu", _dynamic_lif_cpu)
+    torch.library.impl("neuroav::dynamic_lif_backward", "cpu", _dynamic_lif_backward_cpu)
 
 
 def _save(ctx: Any, inputs: tuple, output: tuple) -> None:
-    x, theta, v0, decay, *ctx.options, keep_membrane = inputs
-    if not keep_membrane:
-        raise fail(_WHERE, "keep_membrane=True where a gradient is wanted", "False")
+    x, theta, v0, decay, left, *ctx.options, keep = inputs
+    if not keep:
+        raise fail(_WHERE, "keep of 1 or more where a gradient is wanted", "0")
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x if ctx.needs_input_grad[3] else None, output[2], theta, v0, decay)
+    ctx.keep, ctx.dtype, refractory = keep, x.dtype, ctx.options[4]
+    ctx.save_for_backward(
+        x if keep > 1 or ctx.needs_input_grad[3] else None,
+        output[0] if refractory and keep == 1 else None,
+        output[3], theta, v0, decay, left,
+    )  # fmt: skip
 
 
 def _gradients(ctx: Any, *grads: Tensor | None) -> tuple:
-    need_theta, need_decay = ctx.needs_input_grad[1], ctx.needs_input_grad[3]
-    grad_x, grad_theta, grad_v0, grad_decay = _dynamic_lif_backward(
-        *grads, *ctx.saved_tensors, *ctx.options, need_theta
-    )
-    return grad_x, grad_theta if need_theta else None, grad_v0, grad_decay if need_decay else None, *(6 * [None])
+    grad_spikes, grad_v, _, grad_membrane = grads
+    _, need_theta, need_v0, need_decay, *_ = ctx.needs_input_grad
+    grad_x, grad_theta, grad_v0, grad_decay = torch.ops.neuroav.dynamic_lif_backward(
+        grad_spikes, grad_v, grad_membrane if ctx.keep == 1 else None, *ctx.saved_tensors, *ctx.options, ctx.keep,
+        ctx.dtype, need_theta, need_v0, need_decay,
+    )  # fmt: skip
+    given = (grad_x, grad_theta if need_theta else None, grad_v0 if need_v0 else None)
+    return *given, grad_decay if need_decay else None, *(11 * [None])
 
 
-_dynamic_lif.register_autograd(_gradients, setup_context=_save)
+torch.library.register_autograd("neuroav::dynamic_lif", _gradients, setup_context=_save)
 
 
 def dynamic_lif(
@@ -131,14 +181,20 @@ def dynamic_lif(
     theta: Tensor | float,
     v0: Tensor | None = None,
     decay: Tensor | float = 0.5,
+    left: Tensor | None = None,
     *,
     v_rest: float = 0.0,
     hard_reset: bool = True,
+    strict: bool = False,
+    unit_gain: bool = False,
+    refractory: int = 0,
     detach_reset: bool = True,
     surrogate: int = reference.ATAN,
     alpha: float = 2.0,
+    scale: float = 1.0,
+    every: int = 1,
     return_membrane: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     r"""Run leaky integrate-and-fire neurons over a sequence, with a threshold for every step, sample and neuron.
 
     .. math::
@@ -146,63 +202,123 @@ def dynamic_lif(
         v_t = (1 - s_t) h_t + s_t v_{rest} \;\text{(hard)} \quad\text{or}\quad h_t - s_t \theta_t \;\text{(soft)}
 
     Implements Eq. (8)-(9) of [mdft]. Differs from the paper: discrete time (one Euler step per input, :math:`d = 1 /
-    \tau`, resistance 1), since the paper prints the differential equation only; hard or soft reset.
+    \tau`, resistance 1), since the paper prints the differential equation only; hard or soft reset; with ``unit_gain``
+    the input is not scaled, :math:`h_t = v_{t-1} - d\,(v_{t-1} - v_{rest}) + x_t`.
 
     Args:
-        x: Input current, ``(T, B, N)``, float32 or float64, dimensionless.
-        theta: Threshold, a number or a tensor that broadcasts to ``(T, B, N)``; infinity silences. Values are not
-            checked.
-        v0: Membrane before the first step, ``(B, N)``; ``None`` for ``v_rest``.
-        decay: Share of the distance to rest that is lost in a step, 1 / tau; a number, ``()``, ``(1,)`` or ``(N,)``.
+        x: Input current, ``(T, B, *)``, float32, float64, bfloat16 or float16, dimensionless.
+        theta: Threshold, a number or a tensor that broadcasts to x; infinity silences. Values are not checked. Never
+            expanded along ``T`` or ``B``.
+        v0: Membrane before the first step, ``(B, *)``; ``None`` for ``v_rest``.
+        decay: Share of the distance to rest that is lost in a step, 1 / tau; a number, or a tensor that broadcasts to
+            ``*``.
+        left: Refractory steps that are left before the first step, ``(B, *)`` int32; ``None`` for none.
         v_rest: Resting potential, the target of the leak and of the hard reset.
         hard_reset: Reset to ``v_rest``, otherwise by subtracting theta.
+        strict: Fire above theta only, otherwise at theta as well.
+        unit_gain: Whether the input is added as it is, otherwise times the decay.
+        refractory: Steps after a spike in which a neuron neither charges nor fires.
         detach_reset: Whether the reset treats the spike as a constant in the backward pass.
         surrogate: Code of the surrogate derivative, see :class:`neuroav.neurons.surrogate.Surrogate`.
-        alpha: Its one number.
-        return_membrane: Whether to return the membrane before reset.
+        alpha: Its steepness or width.
+        scale: What it is multiplied by.
+        every: 1 keeps all membranes for the backward pass, k > 1 those of every k-th step, and the backward pass
+            computes the others again from x.
+        return_membrane: Whether to return the membrane before reset, which keeps it.
 
     Returns:
-        Spikes ``(T, B, N)`` in {0, 1}; membrane after the last step ``(B, N)``; and the membrane before reset
-        ``(T, B, N)`` (without ``return_membrane``: of no defined content). All carry gradients to x, theta, v0, decay.
+        Spikes like x in {0, 1}; the membrane after the last step ``(B, *)``; the refractory steps left ``(B, *)`` or,
+        with ``refractory=0``, ``None``; the membrane before reset like x, or ``None``. Membranes are float32 where x
+        is bfloat16 or float16, else of x's type. All but the steps carry gradients to x, theta, v0 and decay.
 
     Raises:
-        InputError: If shapes or devices don't fit together, or a size is 0.
-        TypeError: If ``x`` is neither float32 nor float64.
+        InputError: If shapes or devices don't fit together.
+        TypeError: If ``x`` is of another type.
 
     Example:
-        >>> spikes, v, _ = dynamic_lif(torch.ones(3, 1, 1), theta=0.7)
+        >>> spikes, v, *_ = dynamic_lif(torch.ones(3, 1, 1), theta=0.7)
         >>> spikes.flatten().tolist(), v.item()
         ([0.0, 1.0, 0.0], 0.5)
     """
-    check_shape(_WHERE, "x", x, ("T", "B", "N"))
-    if 0 in x.shape:
-        raise fail(_WHERE, "x of shape (T, B, N) with every size at least 1", str(tuple(x.shape)))
-    if x.dtype not in (torch.float32, torch.float64):
-        raise fail(_WHERE, "x of dtype float32 or float64", str(x.dtype), "Call x.float() first.", TypeError)
+    if x.dtype not in _STATE_TYPES:
+        known = ", ".join(str(each).removeprefix("torch.") for each in _STATE_TYPES)
+        raise fail(_WHERE, f"x of dtype {known}", str(x.dtype), "Call x.float() first.", TypeError)
+    if x.dim() < 2:
+        raise fail(_WHERE, "x of shape (T, B, *)", str(tuple(x.shape)))
+    rest = tuple(x.shape[2:])
+    neurons = math.prod(rest)
+    flat = x.reshape(x.shape[0], x.shape[1], neurons)
+    state = flat.shape[1:]
+    theta = _like(x, "theta", theta)
     theta = _threshold(x, theta)
-    decay = _like(x, "decay", decay).reshape(-1)
-    if decay.shape[0] not in (1, x.shape[2]):
-        raise fail(_WHERE, f"decay of one value or {x.shape[2]} (one per neuron)", f"{decay.shape[0]}")
-    v0 = x.new_full(x.shape[1:], v_rest) if v0 is None else _like(x, "v0", v0)
-    check_shape(_WHERE, "v0", v0, x.shape[1:])
-    wants_grad = torch.is_grad_enabled() and any(each.requires_grad for each in (x, theta, v0, decay))
-    keep = return_membrane or wants_grad
-    return _dynamic_lif(x, theta, v0, decay, v_rest, hard_reset, detach_reset, surrogate, alpha, keep)
+    decay = _decay(x, _like(x, "decay", decay))
+    if v0 is not None:
+        v0 = _state(x, "v0", _like(x, "v0", v0)).reshape(state)
+    if not refractory:
+        left = None
+    elif left is not None:
+        left = _state(x, "left", _like(x, "left", left, torch.int32)).reshape(state)
+    inputs = (x, theta, v0, decay)
+    wants_grad = torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in inputs)
+    keep = 1 if return_membrane else every if wants_grad else 0
+    spikes, v, left, kept = torch.ops.neuroav.dynamic_lif(
+        flat, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, detach_reset, surrogate,
+        alpha, scale, keep,
+    )  # fmt: skip
+    own = tuple(x.shape[1:])
+    return (
+        spikes.reshape(x.shape),
+        v.reshape(own),
+        left.reshape(own) if refractory else None,
+        kept.reshape(x.shape) if return_membrane else None,
+    )
 
 
-def _like(x: Tensor, name: str, value: Tensor | float) -> Tensor:
+def _like(x: Tensor, name: str, value: Tensor | float, dtype: torch.dtype | None = None) -> Tensor:
+    dtype = dtype or _STATE_TYPES[x.dtype]
     if not isinstance(value, Tensor):
-        return x.new_tensor(value)
+        return torch.full((1,), value, dtype=dtype, device=x.device)
     if value.device != x.device:
         raise fail(
             _WHERE, f"{name} on the device of x ({x.device})", str(value.device), f"Move it with {name}.to(...)."
         )
-    return value.to(x.dtype)
+    return value.to(dtype)
 
 
-def _threshold(x: Tensor, theta: Tensor | float) -> Tensor:
-    theta = _like(x, "theta", theta)
-    shape = (1,) * (3 - theta.dim()) + tuple(theta.shape)
-    if len(shape) > 3 or any(size not in (1, full) for size, full in zip(shape, x.shape, strict=True)):
+def _state(x: Tensor, name: str, value: Tensor) -> Tensor:
+    if value.shape != x.shape[1:]:
+        raise fail(_WHERE, f"{name} of shape {tuple(x.shape[1:])}", str(tuple(value.shape)))
+    return value
+
+
+def _threshold(x: Tensor, theta: Tensor) -> Tensor:
+    """Return theta as ``(T or 1, B or 1, N or 1)``; expanded along ``*`` only, and only where it varies along some."""
+    shape = (1,) * (x.dim() - theta.dim()) + tuple(theta.shape)
+    if not _broadcasts(shape, x.shape):
         raise fail(_WHERE, f"theta that broadcasts to x {tuple(x.shape)}", str(tuple(theta.shape)))
-    return theta.reshape(shape)
+    steps, batch, *rest = shape
+    return _neurons(theta.reshape(shape), (steps, batch), tuple(rest), tuple(x.shape[2:]))
+
+
+def _decay(x: Tensor, decay: Tensor) -> Tensor:
+    """Return the decay as ``(N,)`` or ``(1,)``."""
+    rest = tuple(x.shape[2:])
+    shape = (1,) * (len(rest) - decay.dim()) + tuple(decay.shape)
+    if decay.numel() == 1:
+        return decay.reshape(1)
+    if not _broadcasts(shape, rest):
+        raise fail(_WHERE, f"decay that broadcasts to the neurons {rest}", str(tuple(decay.shape)))
+    return _neurons(decay.reshape(shape), (), shape, rest)
+
+
+def _broadcasts(shape: tuple, full: tuple) -> bool:
+    return len(shape) == len(full) and all(
+        size in (1, whole) for size, whole in zip(shape, full, strict=True)
+    )  # fmt: skip
+
+
+def _neurons(values: Tensor, lead: tuple, rest: tuple, full: tuple) -> Tensor:
+    """Flatten the axes ``rest`` of values, all of size 1 or all full, to one; a mixture is expanded."""
+    if all(size == 1 for size in rest):
+        return values.reshape(*lead, 1)
+    return values.expand(*lead, *full).reshape(*lead, math.prod(full))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -76,42 +77,95 @@ def _interval_events(
 
 
 # ------------------------------------------------------------------------------------------------------------- neurons
-# Shapes: x (T,B,N); theta 3-D and broadcastable to x; v0 (B,N); decay (N,) or (1,).
+# Shapes: x (T,B,N); theta 3-D and broadcastable to x; v0 and left (B,N); decay (N,) or (1,). The state, theta and decay
+# are float32 where x is bfloat16 or float16, else of x's type.
 
 ATAN, SIGMOID, FAST_SIGMOID, TRIANGLE = range(4)
 
 
-def surrogate_grad(u: Tensor, code: int, alpha: float) -> Tensor:
+def surrogate_grad(u: Tensor, code: int, alpha: float, scale: float = 1.0) -> Tensor:
     """Derivative used in place of the spike's at ``u = v - theta``; see :mod:`neuroav.neurons.surrogate`."""
     if code == ATAN:
-        return (0.5 * alpha) / (1 + (0.5 * math.pi * alpha * u).square())
+        return (0.5 * alpha * scale) / (1 + (0.5 * math.pi * alpha * u).square())
     if code == SIGMOID:
         decayed = torch.exp(-alpha * u.abs())
-        return alpha * decayed / (1 + decayed).square()
+        return (alpha * scale) * decayed / (1 + decayed).square()
     if code == FAST_SIGMOID:
-        return 1 / (1 + alpha * u.abs()).square()
-    return (1 - u.abs() / alpha).clamp_min(0) / alpha
+        return scale / (1 + alpha * u.abs()).square()
+    return (1 - u.abs() / alpha).clamp_min(0) * (scale / alpha)
 
 
 def lif_forward(
-    x: Tensor, theta: Tensor, v0: Tensor, decay: Tensor, v_rest: float, hard_reset: bool, keep_membrane: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Charge, fire, reset, step by step; returns spikes, last membrane, and the membrane before reset (or empty)."""
-    theta = theta.expand(x.shape)
-    spikes = x.new_empty(x.shape)
-    membrane = x.new_empty(x.shape if keep_membrane else 0)
-    v = v0
+    x: Tensor,
+    theta: Tensor,
+    v0: Tensor | None,
+    decay: Tensor,
+    left: Tensor | None,
+    v_rest: float,
+    hard_reset: bool,
+    strict: bool,
+    unit_gain: bool,
+    refractory: int,
+    keep: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Charge, fire, reset, step by step; returns spikes, last membrane, refractory steps left, and what is kept.
+
+    ``keep`` = 1 keeps the membrane before reset of every step, ``keep`` = k > 1 the membrane after reset of the steps
+    k, 2k, ... before the last; 0 keeps nothing.
+    """
+    wide = theta.expand(x.shape)
+    spikes, kept = torch.empty_like(x, memory_format=torch.contiguous_format), []
+    v = theta.new_full(x.shape[1:], v_rest) if v0 is None else v0.clone()
+    rests = _steps_left(x, left, refractory)
     for t in range(x.shape[0]):
-        v = v + (x[t] - (v - v_rest)) * decay
-        spikes[t] = v >= theta[t]
-        if keep_membrane:
-            membrane[t] = v
-        v = _after_reset(v, theta[t], v_rest, hard_reset)
-    return spikes, v, membrane
+        if keep > 1 and t > 0 and t % keep == 0:
+            kept.append(v)
+        h = _charge(v, x[t].to(v.dtype), decay, v_rest, unit_gain)
+        fired = h > wide[t] if strict else h >= wide[t]
+        if refractory:
+            h, fired = torch.where(rests > 0, v, h), fired & (rests == 0)
+            rests = torch.where(fired, refractory, (rests - 1).clamp_min(0))
+        if keep == 1:
+            kept.append(h)
+        spikes[t] = fired
+        v = torch.where(fired, v_rest if hard_reset else h - wide[t], h)
+    empty = theta.new_empty(x.shape[0] if keep == 1 else 0, *x.shape[1:])
+    return spikes, v, rests, torch.stack(kept) if kept else empty
 
 
-def _after_reset(v: Tensor, theta: Tensor, v_rest: float, hard_reset: bool) -> Tensor:
-    return torch.where(v >= theta, v_rest if hard_reset else v - theta, v)
+def _steps_left(x: Tensor, left: Tensor | None, refractory: int) -> Tensor:
+    size = x.shape[1:] if refractory else (0, x.shape[2])
+    return torch.zeros(size, dtype=torch.int32, device=x.device) if left is None else left.clone()
+
+
+def _charge(v: Tensor, x: Tensor, decay: Tensor, v_rest: float, unit_gain: bool) -> Tensor:
+    return (v - (v - v_rest) * decay) + x if unit_gain else v + (x - (v - v_rest)) * decay
+
+
+class _Trace(NamedTuple):
+    """What the backward pass needs of every step, ``(T, B, N)``: membranes at its start and before reset, flags."""
+
+    before: Tensor
+    h: Tensor
+    fired: Tensor
+    resting: Tensor
+
+
+def _trace(x, spikes, kept, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, keep) -> _Trace:
+    if keep != 1:
+        again = lif_forward(x, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, 1)
+        spikes, kept = again[0], again[3]
+    fired = kept > theta if strict else kept >= theta
+    resting = torch.zeros_like(fired)
+    if refractory:
+        rests = _steps_left(kept, left, refractory)
+        for t in range(len(kept)):
+            resting[t] = rests > 0
+            rests = torch.where(spikes[t] > 0, refractory, (rests - 1).clamp_min(0)).int()
+        fired = fired & ~resting
+    after = torch.where(fired, v_rest if hard_reset else kept - theta, kept)
+    start = kept.new_full((1, *kept.shape[1:]), v_rest) if v0 is None else v0[None]
+    return _Trace(torch.cat([start, after])[:-1], kept, fired, resting)
 
 
 def lif_backward(
@@ -119,35 +173,45 @@ def lif_backward(
     grad_v: Tensor | None,
     grad_membrane: Tensor | None,
     x: Tensor | None,
-    membrane: Tensor,
+    spikes: Tensor | None,
+    kept: Tensor,
     theta: Tensor,
-    v0: Tensor,
+    v0: Tensor | None,
     decay: Tensor,
+    left: Tensor | None,
     v_rest: float,
     hard_reset: bool,
+    strict: bool,
+    unit_gain: bool,
+    refractory: int,
     detach_reset: bool,
     surrogate: int,
     alpha: float,
+    scale: float,
+    keep: int,
+    dtype: torch.dtype,
     need_theta: bool,
+    need_v0: bool,
+    need_decay: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Back-propagation through time; returns gradients of x, theta, v0 and decay.
+    """Back-propagation through time; returns gradients of x (in ``dtype``), theta, v0 and decay, empty if not needed.
 
     ``carry`` is the gradient of the membrane after reset, ``through_spike`` what reaches ``v - theta`` by the spike.
-    The gradient of theta is empty unless ``need_theta``, that of decay unless ``x`` is given.
+    ``x`` may be ``None`` where ``keep`` is 1 and decay needs no gradient, ``spikes`` where nothing is refractory.
     """
-    wide = theta.expand(membrane.shape)
-    grad_x = torch.empty_like(membrane)
+    trace = _trace(x, spikes, kept, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, keep)
+    wide = theta.expand(trace.h.shape)
+    grad_x = torch.empty_like(trace.h, dtype=dtype)
     grad_theta = theta.new_zeros(theta.shape if need_theta else 0)
-    grad_decay = decay.new_zeros(decay.shape if x is not None else 0)
-    carry = torch.zeros_like(v0) if grad_v is None else grad_v
-    for t in reversed(range(membrane.shape[0])):
-        v, th = membrane[t], wide[t]
-        fired = v >= th
-        slope = surrogate_grad(v - th, surrogate, alpha)
-        through_spike = torch.zeros_like(v) if grad_spikes is None else grad_spikes[t] * slope
+    grad_decay = decay.new_zeros(decay.shape if need_decay else 0)
+    carry = theta.new_zeros(trace.h.shape[1:]) if grad_v is None else grad_v.clone()
+    for t in reversed(range(len(trace.h))):
+        before, h, fired, resting = (each[t] for each in trace)
+        slope = torch.where(resting, 0.0, surrogate_grad(h - wide[t], surrogate, alpha, scale))
+        through_spike = torch.zeros_like(h) if grad_spikes is None else grad_spikes[t].to(h.dtype) * slope
         if not detach_reset:  # an infinite threshold has slope 0, and 0 * inf must stay 0
-            step = v_rest - v if hard_reset else -th
-            through_spike = through_spike + carry * torch.where(slope > 0, step * slope, 0.0)
+            jump = v_rest - h if hard_reset else -wide[t]
+            through_spike = through_spike + carry * torch.where(slope > 0, jump * slope, 0.0)
         if need_theta:
             subtracted = 0.0 if hard_reset else torch.where(fired, carry, 0.0)
             row = grad_theta[t if theta.shape[0] > 1 else 0]
@@ -157,9 +221,9 @@ def lif_backward(
         total = through_spike + carry
         if grad_membrane is not None:
             total = total + grad_membrane[t]
-        grad_x[t] = total * decay
-        if x is not None:
-            before = _after_reset(membrane[t - 1], wide[t - 1], v_rest, hard_reset) if t > 0 else v0
-            grad_decay += (total * (x[t] - (before - v_rest))).sum_to_size(1, *decay.shape).squeeze(0)
-        carry = total * (1 - decay)
-    return grad_x, grad_theta, carry, grad_decay
+        grad_x[t] = torch.where(resting, 0.0, total if unit_gain else total * decay)
+        if need_decay:
+            force = v_rest - before if x is None or unit_gain else x[t].to(h.dtype) - (before - v_rest)
+            grad_decay += torch.where(resting, 0.0, total * force).sum_to_size(1, *decay.shape).squeeze(0)
+        carry = torch.where(resting, total, total * (1 - decay))
+    return grad_x, grad_theta, carry if need_v0 else carry.new_empty(0), grad_decay

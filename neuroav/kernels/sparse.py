@@ -62,7 +62,7 @@ def _reference(spikes, columns, bias, theta, v0, decay, v_rest, hard_reset):
         _refuse()
     weight = columns.transpose(1, 2).flatten(0, 1)[: bias.shape[0]]
     current = F.linear(spikes.to(weight.dtype), weight, bias)
-    return reference.lif_forward(current, theta, v0, decay, v_rest, hard_reset, False)[:2]
+    return reference.lif_forward(current, theta, v0, decay, None, v_rest, hard_reset, False, False, 0, 0)[:2]
 
 
 def _refuse() -> None:

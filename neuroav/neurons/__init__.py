@@ -1,10 +1,10 @@
-"""Spiking neurons: state is passed, not hidden; sequences are ``(T, B, N)``; thresholds may be signals."""
+"""Spiking neurons: state is passed, not hidden; sequences are ``(T, B, *)``; thresholds may be signals."""
 
 from neuroav.neurons.dynamic import DynamicLIF
-from neuroav.neurons.lif import LIF, LIFState, lif_step
+from neuroav.neurons.lif import LIF, Full, LIFState, Recompute, lif_step
 from neuroav.neurons.plif import PLIF
 from neuroav.neurons.sparse import SparseLinearLIF
-from neuroav.neurons.surrogate import ATan, FastSigmoid, Sigmoid, Surrogate, Triangle
+from neuroav.neurons.surrogate import ATan, FastSigmoid, Sigmoid, SuperSpike, Surrogate, Triangle
 
 __all__ = [
     "LIF",
@@ -12,9 +12,12 @@ __all__ = [
     "ATan",
     "DynamicLIF",
     "FastSigmoid",
+    "Full",
     "LIFState",
+    "Recompute",
     "Sigmoid",
     "SparseLinearLIF",
+    "SuperSpike",
     "Surrogate",
     "Triangle",
     "lif_step",

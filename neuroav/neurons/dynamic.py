@@ -27,13 +27,13 @@ class DynamicLIF(LIFLayer):
         """Run a sequence; splitting it and passing the state on gives the same spikes.
 
         Args:
-            x: Input current ``(T, B, N)``, dimensionless.
-            theta: Threshold, a number or a tensor that broadcasts to ``(T, B, N)``, such as ``(T, B, 1)``; never
-                expanded in memory, and its gradient has its own shape.
-            state: Membrane to start from; ``None`` for ``v_rest``. Not modified.
+            x: Input current ``(T, B, *)``, float32, float64, bfloat16 or float16, dimensionless.
+            theta: Threshold, a number or a tensor that broadcasts to x, such as ``(T, B, 1)``; never expanded along
+                steps or samples, and its gradient has its own shape. Infinity silences.
+            state: State to start from; ``None`` for ``v_rest``. Not modified.
             return_membrane: Whether to return the membrane before reset as well.
 
         Returns:
-            Spikes ``(T, B, N)`` in {0, 1}; the state after step T; with ``return_membrane`` also ``(T, B, N)``.
+            Spikes like x in {0, 1}; the state after step T; with ``return_membrane`` also the membrane ``(T, B, *)``.
         """
         return self.integrate(x, theta, state, return_membrane)

@@ -2,7 +2,12 @@
 
 A neuron fires where ``u = v - theta >= 0``; the true derivative is zero or infinite, so the backward pass uses
 ``grad(u)``, the derivative of the smooth ``primitive(u)``. The arithmetic is in :mod:`neuroav.kernels.reference`
-(and again in ``csrc/common/lif.h``); kernels know a surrogate by its ``code`` and its one number ``alpha``.
+(and again in ``csrc/common/lif.h``); kernels know a surrogate by its ``code``, ``alpha`` and ``scale``.
+
+Other libraries' names: SpikingJelly's ``ATan(a)``, ``Sigmoid(a)``, ``SuperSpike(a)`` are those here; its
+``SoftSign(a)`` is ``FastSigmoid(a, scale=a / 2)``, its ``PiecewiseQuadratic(a)`` is ``Triangle(1 / a)``. snnTorch's
+``atan(alpha)``, ``sigmoid(slope)``, ``fast_sigmoid(slope)`` are ``ATan(alpha)``, ``Sigmoid(slope)``,
+``FastSigmoid(slope)``; its ``triangular`` is no bump (negative above the threshold) and has no counterpart.
 """
 
 from __future__ import annotations
@@ -20,14 +25,22 @@ from neuroav.kernels import reference
 
 
 class Surrogate(ABC):
-    """A bump around the threshold: ``grad(u)`` and the smooth step ``primitive(u)`` it is the derivative of."""
+    """A bump around the threshold: ``grad(u)`` and the smooth step ``primitive(u)`` it is the derivative of.
+
+    Every one takes a ``scale`` that it is multiplied by, 1 if not given.
+    """
 
     code: ClassVar[int]
 
     @property
     @abstractmethod
     def alpha(self) -> float:
-        """The one number that kernels take: steepness or width, dimensionless."""
+        """Steepness or width, dimensionless."""
+
+    @property
+    @abstractmethod
+    def scale(self) -> float:
+        """What the bump is multiplied by."""
 
     @abstractmethod
     def primitive(self, u: Tensor) -> Tensor:
@@ -35,12 +48,13 @@ class Surrogate(ABC):
 
     def grad(self, u: Tensor) -> Tensor:
         """The derivative used in place of the spike's, at ``u = v - theta`` of any shape; same shape."""
-        return reference.surrogate_grad(u, self.code, self.alpha)
+        return reference.surrogate_grad(u, self.code, self.alpha, self.scale)
 
     def __post_init__(self) -> None:
-        name = fields(self)[0].name  # type: ignore[arg-type]
-        if not 0.0 < self.alpha < math.inf:
-            raise fail(type(self).__name__, f"{name} above 0 and finite", f"{self.alpha:g}")
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if not 0.0 < value < math.inf:
+                raise fail(type(self).__name__, f"{field.name} above 0 and finite", f"{value:g}")
 
 
 @dataclass(frozen=True)
@@ -53,11 +67,12 @@ class ATan(Surrogate):
     """
 
     alpha: float = 2.0
+    scale: float = 1.0
     code: ClassVar[int] = reference.ATAN
 
     def primitive(self, u: Tensor) -> Tensor:
         r""":math:`\arctan(\frac{\pi}{2}\alpha u) / \pi + \frac12`."""
-        return torch.atan(math.pi / 2 * self.alpha * u) / math.pi + 0.5
+        return self.scale * (torch.atan(math.pi / 2 * self.alpha * u) / math.pi + 0.5)
 
 
 @dataclass(frozen=True)
@@ -70,11 +85,12 @@ class Sigmoid(Surrogate):
     """
 
     alpha: float = 4.0
+    scale: float = 1.0
     code: ClassVar[int] = reference.SIGMOID
 
     def primitive(self, u: Tensor) -> Tensor:
         r""":math:`\sigma(\alpha u)`."""
-        return torch.sigmoid(self.alpha * u)
+        return self.scale * torch.sigmoid(self.alpha * u)
 
 
 @dataclass(frozen=True)
@@ -89,6 +105,7 @@ class FastSigmoid(Surrogate):
     """
 
     slope: float = 25.0
+    scale: float = 1.0
     code: ClassVar[int] = reference.FAST_SIGMOID
 
     @property
@@ -98,7 +115,32 @@ class FastSigmoid(Surrogate):
 
     def primitive(self, u: Tensor) -> Tensor:
         """``u / (1 + k|u|)``."""
-        return u / (1 + self.slope * u.abs())
+        return self.scale * u / (1 + self.slope * u.abs())
+
+
+@dataclass(frozen=True)
+class SuperSpike(Surrogate):
+    r"""SpikingJelly's reading of [superspike]: :math:`g(u) = \alpha / (1 + |u|)^2`, whose height is the parameter.
+
+    Differs from the paper: there the parameter is the slope, as in :class:`FastSigmoid`; both are the same at 1.
+
+    Example:
+        >>> SuperSpike(2.0).grad(torch.ones(1)).item()
+        0.5
+    """
+
+    height: float = 1.0
+    code: ClassVar[int] = reference.FAST_SIGMOID
+    alpha: ClassVar[float] = 1.0
+
+    @property
+    def scale(self) -> float:
+        """The height."""
+        return self.height
+
+    def primitive(self, u: Tensor) -> Tensor:
+        """``height u / (1 + |u|)``."""
+        return self.height * u / (1 + u.abs())
 
 
 @dataclass(frozen=True)
@@ -111,6 +153,7 @@ class Triangle(Surrogate):
     """
 
     width: float = 1.0
+    scale: float = 1.0
     code: ClassVar[int] = reference.TRIANGLE
 
     @property
@@ -121,4 +164,4 @@ class Triangle(Surrogate):
     def primitive(self, u: Tensor) -> Tensor:
         """The triangle's area to the left of ``u``."""
         z = (u / self.width).clamp(-1, 1)
-        return 0.5 + z - z * z.abs() / 2
+        return self.scale * (0.5 + z - z * z.abs() / 2)

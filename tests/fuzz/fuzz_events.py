@@ -469,23 +469,22 @@ def neuron_case(draw: Draw) -> int:
 
     x, v0, decay = normal(*sizes) + 0.5, normal(*sizes[1:]), normal(draw.one(1, sizes[2])).abs().clamp(0.01, 1)
     theta = normal(*(draw.one(1, side) for side in sizes)).abs() + 0.2
-    rest, hard, detach, code, alpha = (
-        draw.random.normal() * 0.1,
-        draw.chance(0.5),
-        draw.chance(0.5),
-        draw.whole(0, 3),
-        2.0,
-    )
+    rests = draw.whole(0, 3)
+    left = torch.randint(0, rests + 1, sizes[1:], generator=make, dtype=torch.int32) if rests else None
+    dynamics = (draw.random.normal() * 0.1, draw.chance(0.5), draw.chance(0.5), draw.chance(0.5), rests)
+    options = (*dynamics, draw.chance(0.5), draw.whole(0, 3), 2.0, 0.7)
+    keep = draw.whole(1, 4)
     assert neurons.cpu is cpu  # it is what registers the ops
     torch.set_num_threads(draw.whole(1, 3))
     try:
-        got = torch.ops.neuroav.dynamic_lif(x, theta, v0, decay, rest, hard, detach, code, alpha, True)
-        grads = (normal(*sizes), normal(*sizes[1:]), normal(*sizes))
-        back = (*grads, x, got[2], theta, v0, decay, rest, hard, detach, code, alpha, True)
+        got = torch.ops.neuroav.dynamic_lif(x, theta, v0, decay, left, *options, keep)
+        grads = (normal(*sizes), normal(*sizes[1:]), normal(*sizes) if keep == 1 else None)
+        tensors = (*grads, x, got[0], got[3], theta, v0, decay, left)
+        back = (*tensors, *options, keep, dtype, True, True, True)
         got_back = torch.ops.neuroav.dynamic_lif_backward(*back)
     finally:
         torch.set_num_threads(1)
-    for a, b in zip(got, reference.lif_forward(x, theta, v0, decay, rest, hard, True), strict=True):
+    for a, b in zip(got, reference.lif_forward(x, theta, v0, decay, left, *dynamics, keep), strict=True):
         require(torch.equal(a, b), "neurons forward: kernel and reference")
     tolerance = 1e-5 if dtype == torch.float32 else 1e-12
     for a, b in zip(got_back, reference.lif_backward(*back), strict=True):

@@ -9,7 +9,7 @@ import torch
 from neuroav.kernels import cpu, neurons, reference
 from neuroav.neurons import ATan, FastSigmoid, Sigmoid, Surrogate, Triangle
 
-SURROGATES = (ATan(2.0), Sigmoid(4.0), FastSigmoid(5.0), Triangle(0.7))
+SURROGATES = (ATan(2.0), Sigmoid(4.0), FastSigmoid(5.0, scale=0.5), Triangle(0.7))
 needs_extension = pytest.mark.skipif(not cpu.available(), reason=cpu.describe())
 
 
@@ -25,12 +25,15 @@ class Case:
     tau_per_neuron: bool = False
     v_rest: float = 0.1
     dtype: torch.dtype = torch.float32
+    strict: bool = False
+    unit_gain: bool = False
+    refractory: int = 0
 
     def inputs(self):
         """Return x, theta, v0, decay that make about a third of the neurons fire."""
         generator = torch.Generator().manual_seed(0)
-        (T, B, N), options = self.size, {"generator": generator, "dtype": self.dtype}
-        x = torch.randn(T, B, N, **options) + 0.6
+        (T, B, N), options = self.size, {"generator": generator, "dtype": self.state_type}
+        x = ((torch.randn(T, B, N, **options) + 0.6) * (0.5 if self.unit_gain else 1.0)).to(self.dtype)
         theta_size = [size if axis in self.theta else 1 for axis, size in zip("TBN", self.size, strict=True)]
         theta = torch.rand(theta_size, **options) * 0.6 + 0.3
         v0 = torch.randn(B, N, **options) * 0.3
@@ -38,19 +41,49 @@ class Case:
         return x, theta, v0, decay
 
     @property
+    def state_type(self):
+        """The type of membranes, thresholds and decay."""
+        return torch.float64 if self.dtype == torch.float64 else torch.float32
+
+    @property
+    def dynamics(self):
+        """What the forward pass takes after its tensors."""
+        return self.v_rest, self.hard, self.strict, self.unit_gain, self.refractory
+
+    @property
     def options(self):
-        """What ops take after their tensors."""
-        return self.v_rest, self.hard, self.detach, self.surrogate.code, self.surrogate.alpha
+        """What the op takes after its tensors, but for what is kept."""
+        return *self.dynamics, self.detach, self.surrogate.code, self.surrogate.alpha, self.surrogate.scale
+
+    def left(self):
+        """Return the refractory steps left at the start, ``None`` without a refractory time."""
+        if not self.refractory:
+            return None
+        generator = torch.Generator().manual_seed(2)
+        return torch.randint(0, self.refractory + 1, self.size[1:], generator=generator, dtype=torch.int32)
 
     def output_grads(self):
         """Return gradients for spikes, last membrane, and membrane before reset."""
         generator = torch.Generator().manual_seed(1)
         sizes = self.size, self.size[1:], self.size
-        return tuple(torch.randn(size, generator=generator, dtype=self.dtype) for size in sizes)
+        types = self.dtype, self.state_type, self.state_type
+        return tuple(
+            torch.randn(size, generator=generator, dtype=self.state_type).to(dtype)
+            for size, dtype in zip(sizes, types, strict=True)
+        )
 
 
 OPTIONS = [
-    Case(hard=hard, detach=detach, surrogate=surrogate, tau_per_neuron=bool(i % 2), theta=theta)
+    Case(
+        hard=hard,
+        detach=detach,
+        surrogate=surrogate,
+        tau_per_neuron=bool(i % 2),
+        theta=theta,
+        strict=i % 3 == 1,
+        unit_gain=i % 4 > 1,
+        refractory=(0, 0, 0, 1, 3)[i % 5],
+    )
     for i, (hard, detach, surrogate, theta) in enumerate(
         itertools.product((True, False), (True, False), SURROGATES, ("TBN", "TB", "TN", "T", "N", "B", ""))
     )
@@ -65,28 +98,47 @@ SIZES = [
 
 class Spike(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, u, surrogate):
+    def forward(ctx, u, surrogate, strict):
         ctx.save_for_backward(u)
         ctx.surrogate = surrogate
-        return (u >= 0).to(u)
+        return (u > 0 if strict else u >= 0).to(u)
 
     @staticmethod
     def backward(ctx, grad):
-        return grad * ctx.surrogate.grad(ctx.saved_tensors[0]), None
+        return grad * ctx.surrogate.grad(ctx.saved_tensors[0]), None, None
 
 
 def plain_loop(case, x, theta, v0, decay):
     """Return spikes, last membrane and membranes before reset, by the textbook formulas and autograd."""
     theta = theta.expand(x.shape)
     v, spikes, membranes = v0, [], []
+    rests = torch.zeros(case.size[1:]) if case.left() is None else case.left().clone()
     for t in range(x.shape[0]):
-        h = v + (x[t] - (v - case.v_rest)) * decay
-        s = Spike.apply(h - theta[t], case.surrogate)
+        awake = (rests <= 0).to(x.dtype)
+        drive = x[t] - (v - case.v_rest) * decay if case.unit_gain else (x[t] - (v - case.v_rest)) * decay
+        h = v + awake * drive
+        s = awake * Spike.apply(h - theta[t], case.surrogate, case.strict)
         reset = s.detach() if case.detach else s
         v = h * (1 - reset) + case.v_rest * reset if case.hard else h - reset * theta[t]
+        rests = torch.where(s > 0, case.refractory, rests - 1)
         spikes.append(s)
         membranes.append(h)
     return torch.stack(spikes), v, torch.stack(membranes)
+
+
+def op(case, keep=1):
+    """Return the op as a function of x, theta, v0 and decay that gives spikes, last membrane and what is kept."""
+
+    def run(x, theta, v0, decay):
+        spikes, v, _, kept = torch.ops.neuroav.dynamic_lif(x, theta, v0, decay, case.left(), *case.options, keep)
+        return spikes, v, kept
+
+    return run
+
+
+def reference_forward(case, x, theta, v0, decay, keep=1):
+    spikes, v, _, kept = reference.lif_forward(x, theta, v0, decay, case.left(), *case.dynamics, keep)
+    return spikes, v, kept
 
 
 def run_with_grads(function, inputs, output_grads):
@@ -96,10 +148,11 @@ def run_with_grads(function, inputs, output_grads):
     return [each.detach() for each in outputs], [leaf.grad for leaf in leaves]
 
 
-def reference_backward(case, dtype, inputs, membrane, output_grads):
+def reference_backward(case, dtype, inputs, spikes, membrane, output_grads):
     x, theta, v0, decay = (each.to(dtype) for each in inputs)
     grads = [each.to(dtype) for each in output_grads]
-    return reference.lif_backward(*grads, x, membrane.to(dtype), theta, v0, decay, *case.options, True)
+    tensors = x, spikes, membrane.to(dtype), theta, v0, decay, case.left()
+    return reference.lif_backward(*grads, *tensors, *case.options, 1, dtype, True, True, True)
 
 
 def assert_close(actual, expected, tolerance, summands=1):
@@ -121,10 +174,11 @@ def test_reference_is_the_plain_loop(case):
     case = replace(case, dtype=torch.float64)
     inputs, output_grads = case.inputs(), case.output_grads()
     outputs, grads = run_with_grads(lambda *leaves: plain_loop(case, *leaves), inputs, output_grads)
-    spikes, v, membrane = reference.lif_forward(*inputs, case.v_rest, case.hard, True)
-    for actual, expected in zip((spikes, v, membrane), outputs, strict=True):
-        assert torch.equal(actual, expected)
-    actual_grads = reference_backward(case, torch.float64, inputs, membrane, output_grads)
+    spikes, v, membrane = reference_forward(case, *inputs)
+    assert torch.equal(spikes, outputs[0])
+    for actual, expected in zip((v, membrane), outputs[1:], strict=True):
+        assert_close(actual, expected, 1e-14)
+    actual_grads = reference_backward(case, torch.float64, inputs, spikes, membrane, output_grads)
     for actual, expected in zip(actual_grads, grads, strict=True):
         assert_close(actual, expected, 1e-12)
     assert 0.05 < spikes.mean() < 0.95
@@ -134,16 +188,13 @@ def test_reference_is_the_plain_loop(case):
 @pytest.mark.parametrize("case", OPTIONS + SIZES, ids=name)
 def test_cpu_kernel_is_the_reference(case):
     inputs, output_grads = case.inputs(), case.output_grads()
-    expected = reference.lif_forward(*inputs, case.v_rest, case.hard, True)
-    actual, grads = run_with_grads(
-        lambda *leaves: torch.ops.neuroav.dynamic_lif(*leaves, *case.options, True), inputs, output_grads
-    )
+    expected = reference_forward(case, *inputs)
+    actual, grads = run_with_grads(op(case), inputs, output_grads)
     for actual_output, expected_output in zip(actual, expected, strict=True):
         assert torch.equal(actual_output, expected_output)
     # In double, so that the reference's own rounding over long sums doesn't count; the spikes are the same.
-    for grad, truth in zip(
-        grads, reference_backward(case, torch.float64, inputs, expected[2], output_grads), strict=True
-    ):
+    truths = reference_backward(case, torch.float64, inputs, expected[0], expected[2], output_grads)
+    for grad, truth in zip(grads, truths, strict=True):
         assert_close(grad.double(), truth, 1e-6, summands=inputs[0].numel() / grad.numel())
 
 
@@ -152,15 +203,12 @@ def test_cpu_kernel_is_the_reference(case):
 def test_cpu_kernel_is_the_reference_in_double(case):
     case = replace(case, dtype=torch.float64)
     inputs, output_grads = case.inputs(), case.output_grads()
-    expected = reference.lif_forward(*inputs, case.v_rest, case.hard, True)
-    actual, grads = run_with_grads(
-        lambda *leaves: torch.ops.neuroav.dynamic_lif(*leaves, *case.options, True), inputs, output_grads
-    )
+    expected = reference_forward(case, *inputs)
+    actual, grads = run_with_grads(op(case), inputs, output_grads)
     for actual_output, expected_output in zip(actual, expected, strict=True):
         assert torch.equal(actual_output, expected_output)
-    for grad, truth in zip(
-        grads, reference_backward(case, torch.float64, inputs, expected[2], output_grads), strict=True
-    ):
+    truths = reference_backward(case, torch.float64, inputs, expected[0], expected[2], output_grads)
+    for grad, truth in zip(grads, truths, strict=True):
         assert_close(grad, truth, 1e-12)
 
 
@@ -173,11 +221,7 @@ def test_thread_count_does_not_change_a_bit(theta):
     try:
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
-            results.append(
-                run_with_grads(
-                    lambda *leaves: torch.ops.neuroav.dynamic_lif(*leaves, *case.options, True), inputs, output_grads
-                )
-            )
+            results.append(run_with_grads(op(case), inputs, output_grads))
     finally:
         torch.set_num_threads(before)
     for outputs, grads in results[1:]:
@@ -193,14 +237,11 @@ def test_strided_inputs_and_gradients_give_the_same():
     output_grads = case.output_grads()
     strided_grads = [each.transpose(0, -1).contiguous().transpose(0, -1) for each in output_grads]
 
-    def op(*leaves):
-        return torch.ops.neuroav.dynamic_lif(*leaves, *case.options, True)
-
     def strided(x, theta, v0, decay):
         views = [each.transpose(0, -1).contiguous().transpose(0, -1) for each in (x, theta, v0)]
-        return op(*views, decay)
+        return op(case)(*views, decay)
 
-    expected = run_with_grads(op, (x, theta, v0, decay), output_grads)
+    expected = run_with_grads(op(case), (x, theta, v0, decay), output_grads)
     actual = run_with_grads(strided, (x, theta, v0, decay), strided_grads)
     assert all(map(torch.equal, actual[0], expected[0]))
     for grad, truth in zip(actual[1], expected[1], strict=True):
@@ -216,20 +257,24 @@ def test_an_expanded_threshold_is_the_broadcast_one():
     assert torch.equal(wide[1], narrow[1])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("keep", [True, False])
-def test_op_is_registered_soundly(dtype, keep):
-    inputs = Case(size=(3, 2, 5), theta="TB", dtype=dtype, tau_per_neuron=True).inputs()
-    inputs = [each.requires_grad_(keep) for each in inputs]
-    torch.library.opcheck(torch.ops.neuroav.dynamic_lif, (*inputs, 0.1, False, False, 1, 4.0, keep))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("keep", [0, 1, 2])
+@pytest.mark.parametrize("refractory", [0, 2])
+def test_op_is_registered_soundly(dtype, keep, refractory):
+    case = Case(size=(5, 2, 5), theta="TB", dtype=dtype, tau_per_neuron=True, refractory=refractory)
+    x, theta, v0, decay = (each.requires_grad_(keep > 0) for each in case.inputs())
+    torch.library.opcheck(torch.ops.neuroav.dynamic_lif, (x, theta, v0, decay, case.left(), *case.options, keep))
+    torch.library.opcheck(torch.ops.neuroav.dynamic_lif, (x, theta, None, decay, None, *case.options, keep))
 
 
-def test_backward_op_is_registered_soundly():
-    case = Case(size=(3, 2, 5), theta="TB", dtype=torch.float64)
+@pytest.mark.parametrize("keep", [1, 2])
+@pytest.mark.parametrize("refractory", [0, 2])
+def test_backward_op_is_registered_soundly(keep, refractory):
+    case = Case(size=(5, 2, 5), theta="TB", dtype=torch.float64, refractory=refractory)
     x, theta, v0, decay = case.inputs()
-    membrane = reference.lif_forward(x, theta, v0, decay, case.v_rest, case.hard, True)[2]
-    for given, need_theta in ((x, True), (None, False)):
+    spikes, _, kept = reference_forward(case, x, theta, v0, decay, keep)
+    shared = kept, theta, v0, decay, case.left(), *case.options, keep, x.dtype
+    for tensors, needs in (((x, spikes), (True, True, True)), ((x if keep > 1 else None, spikes), 3 * (False,))):
         torch.library.opcheck(
-            torch.ops.neuroav.dynamic_lif_backward,
-            (torch.ones_like(x), None, None, given, membrane, theta, v0, decay, *case.options, need_theta),
+            torch.ops.neuroav.dynamic_lif_backward, (torch.ones_like(x), None, None, *tensors, *shared, *needs)
         )
