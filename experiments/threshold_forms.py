@@ -17,7 +17,8 @@ from neuroav.data.render import NUM_CLASSES, render_clip
 from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.store import LoadedClips
 from neuroav.mdft.model import MDFT, MDFTConfig
-from neuroav.mdft.motion import AnchoredThreshold, PrintedThreshold, ProductThreshold, scene_level
+from neuroav.mdft.motion import AnchoredThreshold, PrintedThreshold, ProductThreshold
+from neuroav.neurons.threshold import scene_level
 from neuroav.nn.losses import HeadsConfig
 from neuroav.train.seed import seed_torch
 

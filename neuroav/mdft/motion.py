@@ -25,6 +25,7 @@ from neuroav.events.types import Bins
 from neuroav.neurons.dynamic import DynamicLIF
 from neuroav.neurons.lif import Reset
 from neuroav.neurons.surrogate import ATan, Surrogate
+from neuroav.neurons.threshold import anchored, event_factor, product, scene_level
 from neuroav.nn.project import StepBatchNorm
 
 
@@ -234,12 +235,10 @@ class _AnchoredThreshold(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def factor(self, joint: Tensor, magnitude: Tensor) -> Tensor:
-        share = torch.sigmoid(self.norm(joint))
-        omega = (share * torch.log(1.0 / share + magnitude)).mean(-1, keepdim=True)
-        return scene_level(joint) + omega
+        return event_factor(joint, magnitude, torch.sigmoid(self.norm(joint)))
 
     def forward(self, joint: Tensor, magnitude: Tensor) -> Tensor:
-        return self.config.v0 * self.factor(joint, magnitude).clamp(self.config.low, self.config.high)
+        return anchored(self.factor(joint, magnitude), self.config.v0, self.config.low, self.config.high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,12 +266,8 @@ class _ProductThreshold(nn.Module):
         self.anchored = _AnchoredThreshold(AnchoredThreshold(), dim)
 
     def forward(self, joint: Tensor, magnitude: Tensor) -> Tensor:
-        low, high = self.config.low * self.config.v0, self.config.high * self.config.v0
-        theta, steps = joint.new_full((*joint.shape[1:-1], 1), self.config.v0), []
-        for factor in self.anchored.factor(joint, magnitude).unbind(0):
-            theta = (factor * theta).clamp(low, high)
-            steps.append(theta)
-        return torch.stack(steps)
+        factor = self.anchored.factor(joint, magnitude)
+        return product(factor, self.config.v0, self.config.low, self.config.high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -325,14 +320,6 @@ class _FixedThreshold(nn.Module):
 
     def forward(self, joint: Tensor, magnitude: Tensor) -> Tensor:
         return joint.new_full((*joint.shape[:-1], 1), self.v_th)
-
-
-def scene_level(joint: Tensor) -> Tensor:
-    """``phi`` of Eq. (7) of [mdft]: ``sigmoid`` of the mean of ``S (T, B, D)``; returns ``(T, B, 1)``.
-
-    Differs from the paper: nothing (average pooling to one number is how the printed AP is read).
-    """
-    return torch.sigmoid(joint.mean(-1, keepdim=True))
 
 
 # --------------------------------------------------------------------------------------- what reads the events
