@@ -88,12 +88,31 @@ def _extract(args: argparse.Namespace) -> int:
     )
 
 
+def _refuse(args: argparse.Namespace, where: str, expected: str, names: Sequence[str]) -> None:
+    """Refuse options that mean nothing here."""
+    values = {name: getattr(args, name) for name in names}
+    given = [f"--{name}" for name, value in values.items() if value is not False and value not in (None, [])]
+    if given:
+        raise fail(where, expected, ", ".join(given))
+
+
 def _bench(args: argparse.Namespace) -> int:
-    timing = {name: getattr(args, name) for name in ("peers", "threads", "clip", "frames", "repeats")}
+    if args.what == "neurons":
+        _refuse(args, "neuroav bench neurons", "none of the options of bench events", ("clip", "frames", "validate"))
+        from neuroav.bench.neurons import neurons_bench_command
+
+        return neurons_bench_command(
+            with_peers=args.peers,
+            compiled=args.compiled,
+            threads=args.threads,
+            repeats=args.repeats,
+            json_path=args.json,
+            out=args.out,
+        )
+    _refuse(args, "neuroav bench events", "none of the options of bench neurons", ("compiled",))
     if args.validate:
-        given = [f"--{name}" for name, value in timing.items() if value is not False and value not in (None, [])]
-        if given:
-            raise fail("neuroav bench events --validate", "none of the options of a timing", ", ".join(given))
+        timing = ("peers", "threads", "clip", "frames", "repeats")
+        _refuse(args, "neuroav bench events --validate", "none of the options of a timing", timing)
         from neuroav.bench.validate import validate_command
 
         return validate_command(args.out, args.json)
@@ -165,9 +184,10 @@ def build_parser() -> argparse.ArgumentParser:
     extract.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
     extract.set_defaults(handler=_extract)
 
-    bench = verbs.add_parser("bench", help="time event generation, or show that it is right")
-    bench.add_argument("what", choices=["events"], help="what to time")
-    bench.add_argument("--peers", action="store_true", help="also time the other simulators that are installed")
+    bench = verbs.add_parser("bench", help="time event generation or neurons; show that events are right")
+    bench.add_argument("what", choices=["events", "neurons"], help="what to time")
+    bench.add_argument("--peers", action="store_true", help="also time the other libraries that are installed")
+    bench.add_argument("--compiled", action="store_true", help="neurons: also peers by torch.compile, takes minutes")
     bench.add_argument("--threads", type=int, default=None, metavar="N", help="of the cases on several (default: 2)")
     bench.add_argument("--clip", action="append", default=[], metavar="FILE", help="video to time on; may be repeated")
     bench.add_argument("--frames", type=int, default=None, metavar="N", help="frames of each clip (default: 16 to 100)")

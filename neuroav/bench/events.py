@@ -7,7 +7,6 @@ of the quartiles; :mod:`neuroav.bench.rows` says what the ``floor`` of a case is
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,15 +20,25 @@ import torch
 from neuroav.bench import peers
 from neuroav.bench.clips import LEAST, Frames, load, texture
 from neuroav.bench.machine import machine, memory_copy
-from neuroav.bench.rows import FILE, FUSED, GATHERED, LIST, Entry, markdown, ratios, rows_of
+from neuroav.bench.rows import (
+    FILE,
+    FUSED,
+    GATHERED,
+    LIST,
+    Entry,
+    check_options,
+    markdown,
+    ratios,
+    rows_of,
+    write_report,
+)
 from neuroav.bench.timing import Job, Runner, Timed, time_side_by_side
-from neuroav.checks import check_range, fail
+from neuroav.checks import check_range
 from neuroav.events.camera import EventCamera, LinLog
 from neuroav.events.generate import bin_frames, frames_to_events
 from neuroav.events.represent import events_to_bins
 from neuroav.events.types import Bins
 from neuroav.progress import Progress
-from neuroav.train.checkpoint import replacing, save_json
 
 CONTRAST = 0.2
 BINS, GRID = 10, (16, 16)  # time bins over the clip; cells of the counts
@@ -272,12 +281,8 @@ def events_bench_command(
     where = "neuroav bench events"
     threads = threads if threads is not None else min(2, os.cpu_count() or 1)
     repeats = 7 if repeats is None else repeats
-    check_range(where, "--threads", threads, 1, 1024)
-    check_range(where, "--repeats", repeats, 1, 1000)
+    check_options(where, threads, repeats, (json_path, out))
     check_range(where, "--frames", LEAST if num_frames is None else num_frames, 2, 100_000)
-    for path in filter(None, (json_path, out)):
-        if Path(path).is_dir() or not Path(path).parent.is_dir():
-            raise fail(where, "an output file in an existing folder", repr(path))
     found = [load(path, num_frames) for path in clips]
     found = found or [texture(height, width, num_frames or number) for height, width, number in SYNTHETIC]
     report: dict[str, Any] = {"machine": machine(), "rows": [], "ratios": [], "skipped": []}
@@ -286,9 +291,7 @@ def events_bench_command(
     absent = {impl: peers.missing(impl) for impl in peers.PACKAGES} if with_peers else {}
     report["skipped"] += [{"case": "all", "impl": impl, "reason": reason} for impl, reason in absent.items() if reason]
     failed = sum(_time_clip(clip, threads, with_peers, repeats, report) for clip in found)
-    text = markdown(report)
-    sys.stdout.write(text)
-    _write(report, text, json_path, out)
+    write_report(report, markdown(report), json_path, out)
     return 1 if failed else 0
 
 
@@ -312,11 +315,3 @@ def _time_clip(clip: Frames, threads: int, with_peers: bool, repeats: int, repor
         report["skipped"].append({"case": f"{FILE}, {clip.name}", "impl": "neuroav", "reason": reason})
     report["ratios"] += ratios(report["rows"], clip.name)
     return failed
-
-
-def _write(report: dict[str, Any], text: str, json_path: str | None, out: str | None) -> None:
-    if json_path is not None:
-        save_json(Path(json_path), report)
-    if out is not None:
-        with replacing(Path(out)) as temporary:
-            temporary.write_text(text, encoding="utf-8")

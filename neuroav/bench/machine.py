@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -48,17 +49,23 @@ def _memory_bytes() -> int | None:
         return None
 
 
-def memory_copy() -> Callable[[], int]:
-    """Return a function that copies 256 MiB and returns the bytes moved, read and write counted apart."""
+def memory_copy(size: int = COPIED) -> Callable[[], int]:
+    """Return a function that copies so many bytes and returns the bytes moved, read and write counted apart."""
     import torch
 
-    source, target = torch.ones(COPIED, dtype=torch.uint8), torch.zeros(COPIED, dtype=torch.uint8)
+    source, target = torch.ones(size, dtype=torch.uint8), torch.zeros(size, dtype=torch.uint8)
 
     def run() -> int:
         target.copy_(source)
-        return 2 * COPIED
+        return 2 * size
 
     return run
+
+
+def forget_peak() -> None:
+    """Let the peak of :func:`resident_bytes` start from now; nothing happens where the system has no such thing."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def resident_bytes(peak: bool = True) -> int | None:

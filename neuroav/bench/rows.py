@@ -16,12 +16,16 @@ A clip that fits in the processor's cache can be faster than this floor, which i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from neuroav.bench.clips import Frames
 from neuroav.bench.timing import Job, Timed
+from neuroav.checks import check_range, fail
+from neuroav.train.checkpoint import replacing, save_json
 
 LIST, FUSED, GATHERED, FILE = "list", "fused", "gathered", "file to HDF5"
 
@@ -55,22 +59,27 @@ def rows_of(clip: Frames, entries: Sequence[Entry], timed: Sequence[Timed]) -> l
     return [row for group in rows.values() for row in group]
 
 
-def _row(clip: Frames, entry: Entry, one: Timed, pixels: int) -> dict[str, Any]:
-    figures, unit = one.figures, "Mevent/s" if entry.kind == GATHERED else "Mpixel/s"
-    work = figures["events"] if unit == "Mevent/s" else pixels
-    row = {
-        "bench": "events",
-        "case": f"{entry.case}, {clip.name}",
-        "impl": entry.job.impl,
+def timed_row(bench: str, case: str, one: Timed, work: float, unit: str) -> dict[str, Any]:
+    """Return what every row of every bench has; ``work`` is done by one run, ``unit`` is a million of it per second."""
+    return {
+        "bench": bench,
+        "case": case,
+        "impl": one.job.impl,
         "median_s": one.median_s,
         "iqr_s": one.iqr_s,
         "throughput": work / one.median_s / 1e6,
         "unit": unit,
         "max_rss_bytes": one.max_rss_bytes,
         "base_rss_bytes": one.base_rss_bytes,
-        "threads": entry.job.threads,
+        "threads": one.job.threads,
         "samples": len(one.samples_s),
     }
+
+
+def _row(clip: Frames, entry: Entry, one: Timed, pixels: int) -> dict[str, Any]:
+    figures, unit = one.figures, "Mevent/s" if entry.kind == GATHERED else "Mpixel/s"
+    work = figures["events"] if unit == "Mevent/s" else pixels
+    row = timed_row("events", f"{entry.case}, {clip.name}", one, work, unit)
     if "events" in figures:
         row |= {"events": figures["events"], "mevent_per_s": figures["events"] / one.median_s / 1e6}
     if "same_places" in figures:
@@ -128,8 +137,7 @@ def ratios(rows: Sequence[dict[str, Any]], clip: str) -> list[dict[str, Any]]:
 
 def markdown(report: dict[str, Any]) -> str:
     """Return the report as Markdown: machine, one table per clip, ratios, what was left out and why."""
-    lines = [f"# neuroav bench events, {report['machine']['date']}", ""]
-    lines += [f"* {key}: {value}" for key, value in report["machine"].items() if key != "date"]
+    lines = head("events", report["machine"])
     for clip in report["clips"]:
         name = clip["clip"]
         lines += ["", f"## {name}, {clip['frames']} frames", ""]
@@ -139,15 +147,44 @@ def markdown(report: dict[str, Any]) -> str:
         ]
         lines += [_table_line(row, name) for row in report["rows"] if row["case"].endswith(name)]
         lines += [""] + [f"* {one['what']}: {one['ratio']:.2f}" for one in report["ratios"] if one["clip"] == name]
-    if report["skipped"]:
-        lines += ["", "## Left out", ""]
-        lines += [f"* {one['case']}, {one['impl']}: {one['reason']}" for one in report["skipped"]]
+    lines += left_out(report["skipped"])
     notes = (
         "Wall time; every implementation in its own process, in turns. `floor`: the time to copy the bytes that the "
         "case can't avoid, at the speed of memory measured in the same turns. Peak memory is that of the whole "
         "process, interpreter, libraries and the decoded clip included."
     )
     return "\n".join([*lines, "", notes, ""])
+
+
+def head(bench: str, machine: dict[str, Any]) -> list[str]:
+    """Return the first lines of a page: what was timed, when, and on what."""
+    found = [f"* {key}: {value}" for key, value in machine.items() if key != "date"]
+    return [f"# neuroav bench {bench}, {machine['date']}", "", *found]
+
+
+def left_out(skipped: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the lines that say what was left out and why."""
+    found = [f"* {one['case']}, {one['impl']}: {one['reason']}" for one in skipped]
+    return ["", "## Left out", "", *found] if found else []
+
+
+def check_options(where: str, threads: int, repeats: int, paths: Sequence[str | None]) -> None:
+    """Refuse options that no bench can use, before any work is done."""
+    check_range(where, "--threads", threads, 1, 1024)
+    check_range(where, "--repeats", repeats, 1, 1000)
+    for path in filter(None, paths):
+        if Path(path).is_dir() or not Path(path).parent.is_dir():
+            raise fail(where, "an output file in an existing folder", repr(path))
+
+
+def write_report(report: dict[str, Any], text: str, json_path: str | None, out: str | None) -> None:
+    """Print the page; write it and the report where asked to."""
+    sys.stdout.write(text)
+    if json_path is not None:
+        save_json(Path(json_path), report)
+    if out is not None:
+        with replacing(Path(out)) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def _table_line(row: dict[str, Any], clip: str) -> str:

@@ -2,7 +2,8 @@
 
 Every implementation runs in a process of its own, so that its peak memory is its own and no library's threads or
 settings reach another. The processes take turns (ours, a peer, ours, a peer ...), so that load on the machine hits all
-alike; only one of them computes at a time.
+alike; only one of them computes at a time. Where there are many cases, a :class:`Crew` keeps the processes from one
+to the next, so that libraries are imported once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
-from neuroav.bench.machine import resident_bytes
+from neuroav.bench.machine import forget_peak, resident_bytes
 from neuroav.checks import NeuroavError
 
 SAMPLE_S, MOST_SAMPLES = 0.15, 20  # a turn of short runs goes on until it has taken this long, or held this many
@@ -62,7 +63,7 @@ class Timed:
         job: The job.
         figures: What its runner's ``describe`` said.
         samples_s: Wall time of every run.
-        max_rss_bytes: Peak resident size of its process, interpreter and input included.
+        max_rss_bytes: Peak resident size of its process during the job, interpreter and input included.
         base_rss_bytes: Resident size just before the first run.
         skipped: Why it was not run, in words; empty if it was.
     """
@@ -103,6 +104,7 @@ def time_side_by_side(
     turns: int,
     verify: Callable[[list[Timed]], None] = lambda timed: None,
     on_turn: Callable[[Timed], None] = lambda timed: None,
+    crew: Crew | None = None,
 ) -> list[Timed]:
     """Run jobs in turns and return what came of each, in order.
 
@@ -111,8 +113,9 @@ def time_side_by_side(
         turns: How often each has its turn; a turn holds one run, or several short ones.
         verify: Called with all jobs after an untimed first run; sets ``skipped`` on what must not be timed.
         on_turn: Called after every turn.
+        crew: Processes to use again, and to add to; without, every job gets a new one that ends with it.
     """
-    workers = [_Worker(job) for job in jobs]
+    workers = [crew.worker(job) if crew else _Worker(job) for job in jobs]
     try:
         for worker in workers:
             worker.start()
@@ -126,23 +129,67 @@ def time_side_by_side(
                     on_turn(worker.timed)
         for worker in workers:
             worker.finish()
+            if crew:
+                crew.keep(worker)
     finally:
         for worker in workers:
-            worker.close()
+            if not (crew and crew.keeps(worker)):
+                worker.close()
     return [worker.timed for worker in workers]
+
+
+class Crew:
+    """Processes that outlive their job; an idle one serves the next job of its implementation and number of threads.
+
+    A peak of resident memory is then still the job's own (where the system can forget the last one), on top of what
+    the process kept of the jobs before.
+    """
+
+    def __init__(self) -> None:
+        self._idle: list[_Worker] = []
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    def worker(self, job: Job) -> _Worker:
+        """Return an idle process that fits the job, or a new one."""
+        for worker in self._idle:
+            done = worker.timed.job
+            if (done.impl, done.threads) == (job.impl, job.threads):
+                self._idle.remove(worker)
+                worker.timed = Timed(job)
+                return worker
+        return _Worker(job, last=False)
+
+    def keep(self, worker: _Worker) -> None:
+        """Keep a process whose job is done; one that refused or failed has ended."""
+        if not worker.timed.skipped:
+            self._idle.append(worker)
+
+    def keeps(self, worker: _Worker) -> bool:
+        """Whether this process is idle here."""
+        return worker in self._idle
 
 
 class _Worker:
     """The parent's end of one process."""
 
-    def __init__(self, job: Job):
+    def __init__(self, job: Job, last: bool = True):
         self.timed = Timed(job)
+        self._last = last
         context = multiprocessing.get_context("spawn")  # a fork would copy this process's threads and memory
         self._connection, theirs = context.Pipe()
         self._theirs = theirs
         self._process = context.Process(target=serve, args=(theirs, job))
 
     def start(self) -> None:
+        if self._process.pid is not None:
+            self._send(self.timed.job)
+            return
         self._process.start()
         self._theirs.close()  # else a process that dies is never noticed
 
@@ -163,7 +210,7 @@ class _Worker:
 
     def finish(self) -> None:
         if not self.timed.skipped:
-            self._send("end")
+            self._send("end" if self._last else "next")
             self.timed.max_rss_bytes = self._receive()[1]
 
     def close(self) -> None:
@@ -174,7 +221,7 @@ class _Worker:
                 self._process.terminate()
                 self._process.join()
 
-    def _send(self, request: str) -> None:
+    def _send(self, request: str | Job) -> None:
         with suppress(OSError):  # a dead process is noticed by what it doesn't answer
             self._connection.send(request)
 
@@ -187,19 +234,14 @@ class _Worker:
 
 
 def serve(connection: Connection, job: Job) -> None:
-    """Be the process of one job: run once, say what came of it, then take turns until told to end."""
+    """Be the process of a job, and of the next ones: run it once, say what came of it, take turns until told to end."""
     with _silence():
         try:
             import torch
 
             torch.set_num_threads(job.threads)
-            runner = job.start(*job.args)
-            base = resident_bytes(peak=False)
-            connection.send(("ready", (runner.describe(runner.prepare()()), base)))
-            while connection.recv() == "turn":
-                connection.send(("samples", _turn(runner)))
-            connection.send(("peak", resident_bytes()))
-            runner.finish()
+            while _serve(connection, job) == "next":
+                job = connection.recv()
         except (EOFError, BrokenPipeError, KeyboardInterrupt):
             sys.exit(1)  # the parent has gone, or was interrupted
         except NeuroavError as error:
@@ -207,6 +249,19 @@ def serve(connection: Connection, job: Job) -> None:
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             connection.send(("skip", f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})"))
+
+
+def _serve(connection: Connection, job: Job) -> str:
+    """Serve one job; return what was asked for when it was done."""
+    forget_peak()
+    runner = job.start(*job.args)
+    base = resident_bytes(peak=False)
+    connection.send(("ready", (runner.describe(runner.prepare()()), base)))
+    while (request := connection.recv()) == "turn":
+        connection.send(("samples", _turn(runner)))
+    connection.send(("peak", resident_bytes()))
+    runner.finish()
+    return request
 
 
 @contextmanager

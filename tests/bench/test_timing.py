@@ -12,6 +12,8 @@ import pytest
 from neuroav.bench import timing
 from neuroav.bench.events import start_copy
 from neuroav.bench.machine import COPIED, machine, resident_bytes
+from neuroav.bench.neuron_peers import Case
+from neuroav.bench.neurons import start_floor
 from neuroav.bench.timing import Job, Runner, Timed, quartile_distance, time_side_by_side
 from neuroav.checks import InputError
 
@@ -127,6 +129,34 @@ def test_a_served_job_is_silent_and_leaves_the_log_as_it_was(caplog, capfd):
 def test_a_process_whose_parent_has_gone_ends():
     with pytest.raises(SystemExit):
         _serve(lambda: Runner(lambda: lambda: None), ["turn"])
+
+
+def test_a_process_serves_the_next_job_too():
+    def job(name):
+        return Job(name, lambda: Runner(lambda: lambda: name, lambda result: {"result": result}))
+
+    pipe = Pipe(["turn", "next", job("two"), "next", job("three"), "turn", "end"])
+    timing.serve(pipe, job("one"))
+    kinds = [kind for kind, _ in pipe.answers]
+    assert kinds == ["ready", "samples", "peak", "ready", "peak", "ready", "samples", "peak"]
+    assert [value[0] for kind, value in pipe.answers if kind == "ready"] == [
+        {"result": n} for n in ("one", "two", "three")
+    ]
+
+
+def test_a_crew_keeps_processes_from_case_to_case():
+    case = Case((1, 1, 8), training=False)
+    job = Job("copy", start_floor, (case,))
+    with timing.Crew() as crew:
+        first = time_side_by_side([job, Job("dies", os._exit, (3,))], 1, crew=crew)
+        (idle,) = crew._idle
+        second = time_side_by_side([job, Job("copy", start_floor, (case,), threads=2)], 1, crew=crew)
+        assert crew._idle[0] is idle
+        processes = [worker._process for worker in crew._idle]
+        assert [process.is_alive() for process in processes] == [True, True]
+    assert [process.is_alive() for process in processes] == [False, False]
+    assert [bool(one.samples_s) for one in first + second] == [True, False, True, True]
+    assert first[1].skipped == "its process ended with status 3"
 
 
 def test_a_slow_one_gets_no_further_turns(monkeypatch):

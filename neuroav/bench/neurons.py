@@ -1,0 +1,343 @@
+"""``neuroav bench neurons``: one LIF layer, forward and with gradients, beside peers and the speed of memory.
+
+Everybody computes the neuron of :mod:`neuroav.bench.neuron_peers` on the same float32 numbers, each in a process of its
+own, in turns; before anything is timed, spikes and gradients are compared with ours, and what computes something else
+is left out with the reason. What the columns mean:
+
+==================  ==================================================================================================
+median, IQR, best   wall time of a call; inference: ``no_grad``; training: forward and the gradient to x
+``floor``           the time in which this machine, in the same turns, copies the bytes that the case can't avoid,
+                    from and to buffers of just that size: 8 bytes an element in inference (read x, write the spikes),
+                    24 in training (read x, write spikes and membrane; read membrane and the spikes' gradient, write
+                    that of x). Small cases live in the cache, and so does their floor
+x floor, x neuroav  median over that of the floor, and over ours
+tensors             most memory held during a call, above what was held before, in float32 tensors ``(T, B, N)``; x and
+                    the given gradient are not in it, the result is
+spikes differ       share of the spikes that are not ours
+==================  ==================================================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from neuroav.bench import neuron_peers as peers
+from neuroav.bench import sparse
+from neuroav.bench.machine import machine, memory_copy
+from neuroav.bench.neuron_peers import Case
+from neuroav.bench.rows import check_options, head, left_out, timed_row, write_report
+from neuroav.bench.sparse import SparseCase
+from neuroav.bench.timing import Crew, Job, Runner, Timed, time_side_by_side
+from neuroav.progress import Progress
+
+SHAPES = ((4, 64, 512), (16, 64, 512), (16, 64, 4096), (64, 64, 512))
+COMPILED_STEPS = 16  # torch.compile unrolls the steps: more of them take minutes to compile
+THREADS = re.compile(r", \d+ threads$")
+DYNAMIC_OVER_FIXED, ONE_OVER_SEVERAL = ", theta (T,B,1) / fixed", ", one thread / several"
+COLUMNS = (
+    *("threshold", "impl", "median ms", "IQR ms", "best ms", "x floor", "x neuroav", "tensors", "spikes differ"),
+    "peak MiB",
+)
+SAME_SPIKES, SAME_GRADIENT = 1e-4, 1e-3  # rounding may turn a spike over; gradients relative to the largest
+
+
+# -------------------------------------------------------------------------------------------- what each process does
+
+
+def start_neuroav(case: Case, recompute: bool = False) -> Runner:
+    """Our layer."""
+    from neuroav.neurons import DynamicLIF, Full, Recompute
+
+    layer = DynamicLIF(tau=2.0, reset="soft", gain="unit", memory=Recompute() if recompute else Full())
+    return peers.runner_of(case, lambda x, theta: layer(x, theta)[0])
+
+
+def start_floor(case: Case) -> Runner:
+    """Copy as many bytes as the case has to move."""
+    run = memory_copy(bytes_needed(case) // 2)
+    return Runner(lambda: run, lambda moved: {"bytes": moved})
+
+
+def bytes_needed(case: Case) -> int:
+    """Return the bytes that a case can't avoid to move; the top of this file says which.
+
+    Example:
+        >>> bytes_needed(Case((4, 64, 512), training=False)) // (4 * 64 * 512)
+        8
+    """
+    return (24 if case.training else 8) * case.elements
+
+
+# ----------------------------------------------------------------------------------------------------- what is timed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An implementation, and where it can run.
+
+    Attributes:
+        impl: Its name in rows.
+        start: Makes its runner of a case.
+        inference: Whether inference is another thing than what is timed already.
+        dynamic: Whether it can have a threshold per step and sample.
+        threaded: Whether it is also timed on several threads.
+        spikes_differ: Share of the spikes that may be others than ours.
+        same_gradient: Whether its gradients must be ours.
+        compiled: Whether it is compiled first, and only timed where that was asked for.
+    """
+
+    impl: str
+    start: Callable[[Any], Runner]
+    inference: bool = True
+    dynamic: bool = True
+    threaded: bool = False
+    spikes_differ: float = SAME_SPIKES
+    same_gradient: bool = True
+    compiled: bool = False
+
+    def left_out(self, case: Case) -> dict[str, str] | None:
+        """Return where and why this implementation is not timed on this case; ``None`` if it is."""
+        if reason := peers.missing(self.impl):
+            return {"case": "all", "impl": self.impl, "reason": reason}
+        if case.dynamic and not self.dynamic:
+            return {"case": "theta (T,B,1)", "impl": self.impl, "reason": "its threshold is one number"}
+        if self.compiled and case.shape[0] > COMPILED_STEPS:
+            reason = "torch.compile unrolls the steps, and so many take minutes"
+            return {"case": f"T={case.shape[0]}", "impl": self.impl, "reason": reason}
+        return None
+
+
+RECOMPUTE = "neuroav, Recompute"
+OURS = (
+    Plan("neuroav", start_neuroav, threaded=True),
+    Plan(RECOMPUTE, partial(start_neuroav, recompute=True), inference=False),
+)
+PEERS = (
+    Plan("torch loop", peers.torch_loop),
+    Plan("torch function", peers.torch_function),
+    Plan("torch compiled", peers.torch_compiled, compiled=True),
+    Plan("SpikingJelly", peers.spikingjelly),
+    Plan("SpikingJelly, compiled", peers.spikingjelly_compiled, dynamic=False, compiled=True),
+    Plan("snnTorch", peers.snntorch, spikes_differ=0.1, same_gradient=False),
+    Plan("norse", peers.norse, dynamic=False, same_gradient=False),
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row to be."""
+
+    case: Case | SparseCase
+    plan: Plan
+    threads: int = 1
+
+    @property
+    def name(self) -> str:
+        """The case as rows call it."""
+        return self.case.name + (f", {self.threads} threads" if self.threads > 1 else "")
+
+    @property
+    def job(self) -> Job:
+        """What a process is given."""
+        return Job(self.plan.impl, self.plan.start, (self.case,), self.threads)
+
+
+FLOOR = Plan("floor", start_floor)
+LAYERS = (
+    Plan(sparse.SPARSE, sparse.start_sparse),
+    Plan(sparse.DENSE, sparse.start_dense, spikes_differ=1e-3),  # its sums are taken in another order
+)
+
+
+def groups(threads: int, with_peers: bool, compiled: bool) -> tuple[list[list[Entry]], list[dict[str, Any]]]:
+    """Return what is timed side by side, a shape and direction each, and what is left out beforehand."""
+    plans = OURS + (tuple(plan for plan in PEERS if compiled or not plan.compiled) if with_peers else ())
+    found: list[list[Entry]] = []
+    skipped: list[dict[str, Any]] = []
+    for shape in SHAPES:
+        for training in (False, True):
+            entries = []
+            for case in (Case(shape, training), Case(shape, training, dynamic=True)):
+                for plan in plans:
+                    if not training and not plan.inference:
+                        continue
+                    if reason := plan.left_out(case):
+                        skipped += [] if reason in skipped else [reason]
+                        continue
+                    numbers = sorted({1, threads} if plan.threaded else {1})
+                    entries += [Entry(case, plan, number) for number in numbers]
+            found.append(entries + [Entry(Case(shape, training), FLOOR, number) for number in sorted({1, threads})])
+    return found, skipped
+
+
+def layers() -> list[list[Entry]]:
+    """Return the layers timed for the crossover, a spike rate each."""
+    cases = [SparseCase(size, rate) for size in sparse.SIZES for rate in sparse.RATES]
+    return [[Entry(case, plan) for plan in LAYERS] for case in cases]
+
+
+def verify(entries: Sequence[Entry], timed: Sequence[Timed]) -> None:
+    """Compare spikes and gradients with ours; refuse what computed something else."""
+    ours = {
+        entry.case: dict(one.figures)
+        for entry, one in zip(entries, timed, strict=True)
+        if entry.plan.impl == "neuroav" and entry.threads == 1 and not one.skipped
+    }
+    for entry, one in zip(entries, timed, strict=True):
+        spikes, gradient = one.figures.pop("spikes", None), one.figures.pop("gradient", None)
+        if one.skipped or spikes is None or entry.case not in ours:
+            continue
+        differ = float(np.bitwise_count(spikes ^ ours[entry.case]["spikes"]).sum()) / entry.case.num_spikes
+        one.figures["spikes_differ"] = differ
+        if differ > entry.plan.spikes_differ:
+            one.skipped = f"{100 * differ:.2f} % of its spikes are not ours: another neuron"
+        elif gradient is not None:
+            truth = ours[entry.case]["gradient"]
+            off = float(np.abs(gradient - truth).max() / np.abs(truth).max())
+            one.figures["gradient_differs"] = off
+            if entry.plan.same_gradient and differ == 0 and not off <= SAME_GRADIENT:
+                one.skipped = f"its gradients are not ours: off by {off:.2g} of the largest"
+
+
+# --------------------------------------------------------------------------------------------------------------- rows
+
+
+def rows_of(entries: Sequence[Entry], timed: Sequence[Timed]) -> list[dict[str, Any]]:
+    """Return the rows of one group: what was timed, and the floor of each case."""
+    pairs = [(entry, one) for entry, one in zip(entries, timed, strict=True) if one.samples_s and not one.skipped]
+    floors = {entry.threads: one for entry, one in pairs if entry.plan is FLOOR}
+    rows = []
+    for name in dict.fromkeys(entry.name for entry, _ in pairs if entry.plan is not FLOOR):
+        mine = [(entry, one) for entry, one in pairs if entry.name == name and entry.plan is not FLOOR]
+        threads = mine[0][0].threads
+        if floor := floors.get(threads):
+            mine.append((Entry(mine[0][0].case, FLOOR, threads), floor))
+        rows += [_row(entry, one, floor) for entry, one in mine]
+    return rows
+
+
+def _row(entry: Entry, one: Timed, floor: Timed | None) -> dict[str, Any]:
+    row = timed_row("neurons", entry.name, one, entry.case.elements, entry.case.unit)
+    row["best_s"] = min(one.samples_s)
+    if floor is not None:
+        row["x_floor"] = one.median_s / floor.median_s
+    if one is floor:
+        return row | {"bytes": one.figures["bytes"], "copy_gb_per_s": one.figures["bytes"] / one.median_s / 1e9}
+    return row | one.figures
+
+
+def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the ratios that matter, of rows that were timed side by side: of medians, and of best times."""
+    by = {(row["case"], row["impl"]): row for row in rows}
+    found = []
+
+    def add(case: str, what: str, above: tuple[str, str], below: tuple[str, str]) -> None:
+        if above in by and below in by and above != below:
+            ratio, best = (by[above][key] / by[below][key] for key in ("median_s", "best_s"))
+            found.append({"case": case, "what": what, "ratio": ratio, "best_ratio": best})
+
+    for case, impl in by:
+        if impl in {plan.impl for plan in OURS}:
+            add(case, f"{impl} / floor", (case, impl), (case, "floor"))
+            add(case, f"{impl}{DYNAMIC_OVER_FIXED}", (case, impl), (case.replace("(T,B,1)", "fixed"), impl))
+            add(case, f"{impl}{ONE_OVER_SEVERAL}", (THREADS.sub("", case), impl), (case, impl))
+        elif impl != "floor":
+            add(case, f"{impl} / neuroav", (case, impl), (case, "neuroav"))
+    return found
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """Return the report as Markdown: machine, a table and ratios per shape and direction, what was left out and why."""
+    lines = head("neurons", report["machine"])
+    of_neurons = [row["case"].partition(", theta ")[0] for row in report["rows"] if row["unit"] == Case.unit]
+    for title in dict.fromkeys(of_neurons):
+        rows = [row for row in report["rows"] if row["case"].startswith(f"{title}, ")]
+        ours = {row["case"]: row["median_s"] for row in rows if row["impl"] == "neuroav"}
+        lines += ["", f"## {title}", "", f"| {' | '.join(COLUMNS)} |", "|---|---|" + "--:|" * (len(COLUMNS) - 2)]
+        lines += [_table_line(row, title, ours.get(row["case"])) for row in rows]
+        lines += [""] + [
+            f"* theta {THREADS.sub('', one['case']).rpartition(' ')[2]}: {one['what']}: "
+            f"{one['ratio']:.2f} (best times: {one['best_ratio']:.2f})"
+            for one in report["ratios"]
+            if one["case"].startswith(f"{title}, ") and one["what"].endswith((DYNAMIC_OVER_FIXED, ONE_OVER_SEVERAL))
+        ]
+    lines += sparse.markdown(report["rows"], report["crossovers"])
+    notes = (
+        "Wall time, every implementation in its own process, in turns. `floor`: copying the bytes that the case can't "
+        "avoid (8 an element in inference, 24 in training), in the same turns. Tensors: most memory held above the "
+        "start, in float32 tensors (T,B,N), x and the spikes' gradient not counted. Peak MiB: the whole process."
+    )
+    return "\n".join([*lines, *left_out(report["skipped"]), "", notes, ""])
+
+
+def _table_line(row: dict[str, Any], title: str, ours: float | None) -> str:
+    def figure(key: str, form: str, scale: float = 1.0) -> str:
+        return "" if row.get(key) is None else format(row[key] * scale, form)
+
+    cells = (
+        row["case"].removeprefix(f"{title}, theta "),
+        row["impl"],
+        *(figure(key, ".3f", 1e3) for key in ("median_s", "iqr_s", "best_s")),
+        figure("x_floor", ".2f"),
+        "" if ours is None else f"{row['median_s'] / ours:.2f}",
+        figure("peak_tensors", ".2f"),
+        f"{figure('spikes_differ', '.2g', 100)} %" if "spikes_differ" in row else "",
+        figure("max_rss_bytes", ".0f", 2**-20),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+# ----------------------------------------------------------------------------------------------------------- command
+
+
+def neurons_bench_command(
+    with_peers: bool = False,
+    compiled: bool = False,
+    threads: int | None = None,
+    repeats: int | None = None,
+    json_path: str | None = None,
+    out: str | None = None,
+) -> int:
+    """Time our LIF layer and print a table; the verb ``neuroav bench neurons``.
+
+    Args:
+        with_peers: Also time plain torch and the other libraries that are installed.
+        compiled: With peers: also what ``torch.compile`` makes of them, up to 16 steps; compiling takes minutes.
+        threads: Threads of the cases on several threads (default: 2, or 1 on a single core); the rest runs on one.
+        repeats: Turns of every implementation (default: 7).
+        json_path: Also write machine, rows, ratios and what was left out here.
+        out: Also write the table here, as Markdown.
+
+    Returns:
+        Exit status: 0, or 1 if something of ours failed; a peer that fails is left out with its reason.
+
+    Raises:
+        InputError: If an argument is out of range or an output can't be written.
+    """
+    threads = threads if threads is not None else min(2, os.cpu_count() or 1)
+    repeats = 7 if repeats is None else repeats
+    check_options("neuroav bench neurons", threads, repeats, (json_path, out))
+    planned, skipped = groups(threads, with_peers, compiled)
+    report: dict[str, Any] = {"machine": machine(), "rows": [], "ratios": [], "skipped": skipped}
+    report["settings"] = {"threads": threads, "repeats": repeats, "peers": with_peers, "compiled": compiled}
+    planned += layers()
+    failed = 0
+    with Crew() as crew, Progress("bench neurons", total=repeats * sum(map(len, planned)), unit="turn") as progress:
+        for entries in planned:
+            timed = time_side_by_side(
+                [entry.job for entry in entries], repeats, partial(verify, entries), lambda one: progress.update(), crew
+            )
+            report["rows"] += rows_of(entries, timed)
+            lost = [(entry, one) for entry, one in zip(entries, timed, strict=True) if one.skipped]
+            skipped += [{"case": e.name, "impl": e.plan.impl, "reason": one.skipped} for e, one in lost]
+            failed += sum(entry.plan in OURS + LAYERS for entry, _ in lost)
+    report["ratios"], report["crossovers"] = ratios(report["rows"]), sparse.crossovers(report["rows"])
+    write_report(report, markdown(report), json_path, out)
+    return 1 if failed else 0
