@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "arrays.h"
 #include "lif.h"
 #include "memory.h"
 
@@ -58,8 +59,11 @@ struct Layer {
   const float *v0, *decay;  // (B, N); (N), or (1) with decay_stride 0
   int64_t decay_stride;
   float v_rest;
-  bool hard;
-  float *spikes, *v;  // (T, B, N), (B, N)
+  int options;  // of Options
+  int32_t refractory;
+  const int32_t* left0;  // (B, N), may be null
+  float *spikes, *v;     // (T, B, N), (B, N)
+  int32_t* left;         // (B, N), null where nothing is refractory
 };
 
 // ------------------------------------------------------------------------------------------------ inputs that fired
@@ -183,13 +187,40 @@ NEUROAV_INTO_CLONE void sum_weights(const float* columns, const int32_t* fired, 
   }
 }
 
-template <bool kHard>
-NEUROAV_INTO_CLONE void step(const float* current, const float* theta, const float* decay, float v_rest, float* v,
-                             float* spikes) {
+// The neurons of a tile on their way through the steps.
+struct Neurons {
+  float v_rest, decay[kTile], v[kTile];
+  int32_t refractory, left[kTile];
+};
+
+enum Options { kHard = 1, kStrict = 2, kUnitGain = 4, kRefractory = 8 };
+
+template <int kOptions>
+NEUROAV_INTO_CLONE void step(const float* current, const float* theta, Neurons& neurons, float* spikes) {
+  const float v_rest = neurons.v_rest;
   for (int64_t i = 0; i < kTile; ++i) {
-    const float h = lif_charge(v[i], current[i], decay[i], v_rest);
-    spikes[i] = h >= theta[i] ? 1.0f : 0.0f;
-    v[i] = lif_after_reset<kHard>(h, theta[i], v_rest);
+    const float v = neurons.v[i], x = current[i], decay = neurons.decay[i];
+    float h = kOptions & kUnitGain ? (v - product(v - v_rest, decay)) + x : lif_charge(v, x, decay, v_rest);
+    bool fired = kOptions & kStrict ? h > theta[i] : h >= theta[i];
+    if (kOptions & kRefractory) {
+      const int32_t left = neurons.left[i];
+      h = left > 0 ? v : h;
+      fired = fired & (left <= 0);
+      neurons.left[i] = fired ? neurons.refractory : std::max(left - 1, 0);
+    }
+    const float reset = kOptions & kHard ? v_rest : h - theta[i];
+    spikes[i] = fired ? 1.0f : 0.0f;
+    neurons.v[i] = fired ? reset : h;
+  }
+}
+
+// The step of options known at run time.
+template <int kOptions = kHard + kStrict + kUnitGain + kRefractory>
+NEUROAV_INTO_CLONE void step(int options, const float* current, const float* theta, Neurons& neurons, float* spikes) {
+  if (options == kOptions) {
+    step<kOptions>(current, theta, neurons, spikes);
+  } else if constexpr (kOptions > 0) {
+    step<kOptions - 1>(options, current, theta, neurons, spikes);
   }
 }
 
@@ -207,19 +238,21 @@ NEUROAV_INTO_CLONE void spread(const float* from, int64_t stride, int64_t size, 
 NEUROAV_CLONES void run_tile(const Layer& layer, int64_t b, int64_t tile, const Fired& lists) {
   const int64_t n = tile * kTile, size = std::min(kTile, layer.neurons - n), at = b * layer.neurons + n;
   const float* columns = layer.columns + tile * layer.inputs * kTile;
-  float bias[kTile], decay[kTile], v[kTile], current[kTile], theta[kTile], spikes[kTile];
+  float bias[kTile], current[kTile], theta[kTile], spikes[kTile];
+  Neurons neurons{layer.v_rest, {}, {}, layer.refractory, {}};
   spread(layer.bias + n, 1, size, bias);
-  spread(layer.decay + n * layer.decay_stride, layer.decay_stride, size, decay);
-  spread(layer.v0 + at, 1, size, v);
+  spread(layer.decay + n * layer.decay_stride, layer.decay_stride, size, neurons.decay);
+  spread(layer.v0 + at, 1, size, neurons.v);
+  if (layer.left0) std::copy_n(layer.left0 + at, size, neurons.left);
   const auto& stride = layer.theta_stride;
   for (int64_t t = 0; t < layer.steps; ++t) {
     sum_weights(columns, lists.fired + lists.begin[t], lists.begin[t + 1] - lists.begin[t], bias, current);
     spread(layer.theta + t * stride[0] + b * stride[1] + n * stride[2], stride[2], size, theta);
-    if (layer.hard) step<true>(current, theta, decay, layer.v_rest, v, spikes);
-    else step<false>(current, theta, decay, layer.v_rest, v, spikes);
+    step(layer.options, current, theta, neurons, spikes);
     std::memcpy(layer.spikes + (t * layer.batch + b) * layer.neurons + n, spikes, size * sizeof(float));
   }
-  std::memcpy(layer.v + at, v, size * sizeof(float));
+  std::memcpy(layer.v + at, neurons.v, size * sizeof(float));
+  if (layer.left) std::copy_n(neurons.left, size, layer.left + at);
 }
 
 // --------------------------------------------------------------------------------------------------------- the layer
@@ -254,14 +287,16 @@ bool run(const Layer& layer, const Spike* spikes, int threads) {
 
 bool sparse_linear_lif(const std::array<int64_t, 4>& size, uintptr_t spikes, bool is_float, uintptr_t columns,
                        uintptr_t bias, uintptr_t theta, const std::array<int64_t, 3>& theta_stride, uintptr_t v0,
-                       uintptr_t decay, int64_t decay_size, double v_rest, bool hard, uintptr_t out, uintptr_t v,
-                       int threads) {
+                       uintptr_t decay, int64_t decay_size, uintptr_t left0, double v_rest, bool hard, bool strict,
+                       bool unit_gain, int32_t refractory, uintptr_t out, uintptr_t v, uintptr_t left, int threads) {
   py::gil_scoped_release unlocked;
-  const auto floats = [](uintptr_t address) { return reinterpret_cast<const float*>(address); };
-  const Layer layer{size[0], size[1], size[2], size[3], floats(columns), floats(bias), floats(theta), theta_stride,
-                    floats(v0), floats(decay), decay_size > 1, static_cast<float>(v_rest), hard,
-                    reinterpret_cast<float*>(out), reinterpret_cast<float*>(v)};
-  return is_float ? run(layer, floats(spikes), threads) : run(layer, reinterpret_cast<const uint8_t*>(spikes), threads);
+  const int options = hard * kHard + strict * kStrict + unit_gain * kUnitGain + (refractory > 0) * kRefractory;
+  const Layer layer{size[0], size[1], size[2], size[3], pointer<const float>(columns), pointer<const float>(bias),
+                    pointer<const float>(theta), theta_stride, pointer<const float>(v0), pointer<const float>(decay),
+                    decay_size > 1, static_cast<float>(v_rest), options, refractory, pointer<const int32_t>(left0),
+                    pointer<float>(out), pointer<float>(v), pointer<int32_t>(left)};
+  return is_float ? run(layer, pointer<const float>(spikes), threads)
+                  : run(layer, pointer<const uint8_t>(spikes), threads);
 }
 
 }  // namespace

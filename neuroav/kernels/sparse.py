@@ -3,8 +3,10 @@
 Only the weights of inputs that fired are read, so the time falls with the spike rate. Inference only: no gradient.
 Shapes: spikes in ``(T, B, M)``; columns ``(ceil(N / TILE), M, TILE)`` as :func:`pack_columns` makes them, the last tile
 filled up with zeros; bias ``(N,)``; theta three-dimensional and broadcastable to ``(T, B, N)``; v0 ``(B, N)``; decay
-``(N,)`` or ``(1,)``. Types: float32, spikes also bool. Determinism: the same bits for every number of threads and every
-instruction set. Parity: currents equal a matrix product up to the order of summation.
+``(N,)`` or ``(1,)``; refractory steps left ``(B, N)`` int32. Options as in :mod:`neuroav.kernels.neurons`.
+Types: float32, spikes also bool. Determinism: the same bits for every number of threads and every instruction set.
+Parity: currents equal a matrix product up to the order of summation. Raises InputError for an input that is neither 0
+nor 1; everything else is checked by :class:`neuroav.neurons.sparse.SparseLinearLIF`.
 CPU tensors use the C++ extension where it was built, everything else the reference below.
 """
 
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from neuroav.checks import fail
 from neuroav.kernels import cpu, reference
+from neuroav.kernels.neurons import _strides
 
 TILE = 32  # neurons whose weights lie together; kTile of csrc/cpu/sparse.cpp
 _WHERE = "sparse_linear_lif"
@@ -33,36 +36,29 @@ def pack_columns(weight: Tensor) -> Tensor:
 # Defined through torch.library's lower layer: `custom_op` would import torch's compiler (a second) at the first call.
 torch.library.define(
     "neuroav::sparse_linear_lif",
-    "(Tensor spikes, Tensor columns, Tensor bias, Tensor theta, Tensor v0, Tensor decay, float v_rest, bool hard_reset)"
-    " -> (Tensor, Tensor)",
+    "(Tensor spikes, Tensor columns, Tensor bias, Tensor theta, Tensor v0, Tensor decay, Tensor? left, float v_rest, "
+    "bool hard_reset, bool strict, bool unit_gain, int refractory) -> (Tensor spikes_out, Tensor v, Tensor left_after)",
 )
 
 
-def sparse_linear_lif(
-    spikes: Tensor, columns: Tensor, bias: Tensor, theta: Tensor, v0: Tensor, decay: Tensor, v_rest: float,
-    hard_reset: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Return the spikes ``(T, B, N)`` and the last membrane ``(B, N)``.
-
-    The arguments must fit: :class:`neuroav.neurons.sparse.SparseLinearLIF` is the checked way in.
-
-    Raises:
-        InputError: If an input is neither 0 nor 1.
-    """
-    return torch.ops.neuroav.sparse_linear_lif(spikes, columns, bias, theta, v0, decay, v_rest, hard_reset)
-
-
 @torch.library.register_fake("neuroav::sparse_linear_lif")
-def _(spikes, columns, bias, theta, v0, decay, v_rest, hard_reset):
-    return bias.new_empty(*spikes.shape[:2], bias.shape[0]), bias.new_empty(v0.shape)
+def _(spikes, columns, bias, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory):
+    return bias.new_empty(*spikes.shape[:2], bias.shape[0]), bias.new_empty(v0.shape), _steps_left(v0, refractory)
 
 
-def _reference(spikes, columns, bias, theta, v0, decay, v_rest, hard_reset):
+def _steps_left(v0, refractory):
+    return v0.new_empty(v0.shape if refractory else (0, v0.shape[1]), dtype=torch.int32)
+
+
+def _reference(spikes, columns, bias, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory):
     if not ((spikes == 0) | (spikes == 1)).all():
         _refuse()
     weight = columns.transpose(1, 2).flatten(0, 1)[: bias.shape[0]]
     current = F.linear(spikes.to(weight.dtype), weight, bias)
-    return reference.lif_forward(current, theta, v0, decay, None, v_rest, hard_reset, False, False, 0, 0)[:2]
+    spikes, v, left_after, _ = reference.lif_forward(
+        current, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, 0
+    )
+    return spikes, v, left_after
 
 
 def _refuse() -> None:
@@ -71,21 +67,26 @@ def _refuse() -> None:
     )
 
 
-def _sparse_linear_lif_cpu(spikes, columns, bias, theta, v0, decay, v_rest, hard_reset):
-    spikes, columns, bias, theta, v0, decay = (each.contiguous() for each in (spikes, columns, bias, theta, v0, decay))
+def _sparse_linear_lif_cpu(
+    spikes, columns, bias, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory
+):
+    spikes, columns, bias, v0, decay = (each.contiguous() for each in (spikes, columns, bias, v0, decay))
+    theta, theta_stride = _strides(theta)
+    left = None if left is None else left.contiguous()
     size = (*spikes.shape, bias.shape[0])
-    out, v = bias.new_empty(*size[:2], size[3]), torch.empty_like(v0)
-    theta_stride = [stride if length > 1 else 0 for length, stride in zip(theta.shape, theta.stride(), strict=True)]
+    out, v, left_after = bias.new_empty(*size[:2], size[3]), torch.empty_like(v0), _steps_left(v0, refractory)
     binary = cpu.module.sparse_linear_lif(
         size, spikes.data_ptr(), spikes.dtype == torch.float32, columns.data_ptr(), bias.data_ptr(), theta.data_ptr(),
-        theta_stride, v0.data_ptr(), decay.data_ptr(), len(decay), v_rest, hard_reset, out.data_ptr(), v.data_ptr(),
-        torch.get_num_threads(),
+        theta_stride, v0.data_ptr(), decay.data_ptr(), len(decay), 0 if left is None else left.data_ptr(), v_rest,
+        hard_reset, strict, unit_gain, refractory, out.data_ptr(), v.data_ptr(),
+        left_after.data_ptr() if refractory else 0, torch.get_num_threads(),
     )  # fmt: skip
     if not binary:
         _refuse()
-    return out, v
+    return out, v, left_after
 
 
 torch.library.impl("neuroav::sparse_linear_lif", "default", _reference)
 if cpu.available():
     torch.library.impl("neuroav::sparse_linear_lif", "cpu", _sparse_linear_lif_cpu)
+sparse_linear_lif = torch.ops.neuroav.sparse_linear_lif

@@ -54,7 +54,10 @@ class SparseLinearLIF(nn.Module):
         self.register_buffer("columns", pack_columns(weight))
         self.register_buffer("bias", bias)
         self.register_buffer("decay", neurons.decay.detach().to(weight).reshape(-1).clone())
-        self.v_rest, self.hard_reset = neurons.v_rest, neurons.hard_reset
+        if len(self.decay) not in (1, self.out_features):
+            raise fail("SparseLinearLIF", f"tau of one value or {self.out_features}", f"{len(self.decay)}")
+        self.v_rest, self.hard_reset, self.strict = neurons.v_rest, neurons.hard_reset, neurons.strict
+        self.unit_gain, self.refractory = neurons.unit_gain, neurons.refractory
 
     def forward(self, s: Tensor, theta: Tensor | float, state: LIFState | None = None) -> tuple[Tensor, LIFState]:
         """Run a sequence; splitting it and passing the state on gives the same spikes.
@@ -74,16 +77,17 @@ class SparseLinearLIF(nn.Module):
         check_shape("SparseLinearLIF", "s", s, ("T", "B", self.in_features))
         check_dtype("SparseLinearLIF", "s", s, torch.float32, torch.bool)
         size = (*s.shape[:2], self.out_features)
-        v0 = self.bias.new_full(size[1:], self.v_rest) if state is None else state.v.to(self.bias)
-        check_shape("SparseLinearLIF", "state.v", v0, size[1:])
-        theta = self._threshold(theta, size)
+        theta, (v0, left) = self._threshold(theta, size), self._start(state, size)
         if torch.is_grad_enabled() and any(each.requires_grad for each in (s, theta, v0)):
             raise fail(
                 "SparseLinearLIF", "inputs without gradient", "one that requires it",
                 "Train the Linear and its neurons; run this under torch.no_grad().",
             )  # fmt: skip
-        spikes, v = sparse_linear_lif(s, self.columns, self.bias, theta, v0, self.decay, self.v_rest, self.hard_reset)
-        return spikes, LIFState(v)
+        spikes, v, left = sparse_linear_lif(
+            s, self.columns, self.bias, theta, v0, self.decay, left, self.v_rest, self.hard_reset, self.strict,
+            self.unit_gain, self.refractory,
+        )  # fmt: skip
+        return spikes, LIFState(v, left if self.refractory else None)
 
     def _threshold(self, theta: Tensor | float, size: tuple[int, ...]) -> Tensor:
         theta = torch.as_tensor(theta).to(self.bias)
@@ -91,6 +95,15 @@ class SparseLinearLIF(nn.Module):
         if len(shape) > 3 or any(length not in (1, full) for length, full in zip(shape, size, strict=True)):
             raise fail("SparseLinearLIF", f"theta that broadcasts to {size}", str(tuple(theta.shape)))
         return theta.reshape(shape)
+
+    def _start(self, state: LIFState | None, size: tuple[int, ...]) -> LIFState:
+        if state is None:
+            return LIFState(self.bias.new_full(size[1:], self.v_rest))
+        for name, value in (("state.v", state.v), ("state.refractory", state.refractory)):
+            if value is not None:
+                check_shape("SparseLinearLIF", name, value, size[1:])
+        left = state.refractory.int() if self.refractory and state.refractory is not None else None
+        return LIFState(state.v.to(self.bias), left)
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""

@@ -30,17 +30,20 @@ def random_spikes(*size, rate=0.3, seed=1):
     return (torch.rand(size, generator=torch.Generator().manual_seed(seed)) < rate).float()
 
 
-def loop(linear, neurons, s, theta, v):
+def loop(linear, neurons, s, theta, v, left=0):
     """What the layer means, step by step in numpy; exact for eighths, tau = 2 and few steps."""
     weight = linear.weight.detach().double().numpy()
     bias = 0 if linear.bias is None else linear.bias.detach().double().numpy()
     theta, v, out = np.broadcast_to(theta, (*s.shape[:2], len(weight))), v.double().numpy(), []
     for t, active in enumerate(s.double().numpy()):
-        h = v + (active @ weight.T + bias - (v - neurons.v_rest)) / 2
-        fired = h >= theta[t]
+        gain = 1 if neurons.unit_gain else 0.5
+        h = v - (v - neurons.v_rest) / 2 + gain * (active @ weight.T + bias)
+        h = np.where(left, v, h)
+        fired = ((h > theta[t]) if neurons.strict else (h >= theta[t])) & (left == 0)
         v = np.where(fired, neurons.v_rest if neurons.hard_reset else h - theta[t], h)
+        left = np.where(fired, neurons.refractory, np.maximum(left - np.ones_like(v), 0))
         out.append(fired)
-    return np.array(out, dtype=float).reshape(theta.shape), v
+    return np.array(out, dtype=float).reshape(theta.shape), v, left
 
 
 @pytest.mark.parametrize("reset", ["hard", "soft"])
@@ -54,10 +57,31 @@ def test_sums_that_are_exact_give_the_loops_spikes_and_membranes(reset, bias, dt
     theta = torch.randint(1, 16, size, generator=torch.Generator().manual_seed(2)) / 8
     v0 = torch.randint(-8, 9, (3, 70), generator=torch.Generator().manual_seed(3)) / 8
     spikes, state = SparseLinearLIF(linear, neurons)(s.to(dtype), theta, LIFState(v0))
-    expected_spikes, expected_v = loop(linear, neurons, s, theta.numpy(), v0)
+    expected_spikes, expected_v, _ = loop(linear, neurons, s, theta.numpy(), v0)
     assert np.array_equal(spikes.numpy(), expected_spikes)
     assert np.array_equal(state.v.numpy(), expected_v)
     assert 0.1 < spikes.mean() < 0.9
+
+
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("gain", ["decay", "unit"])
+@pytest.mark.parametrize("refractory", [0, 1, 3])
+def test_every_option_gives_the_loops_spikes_and_state(reset, strict, gain, refractory):
+    options = {"reset": reset, "strict": strict, "gain": gain, "refractory": refractory, "v_rest": -0.5}
+    linear, neurons = whole_layer(40, 37, **options)
+    s, v0 = random_spikes(7, 2, 40), torch.zeros(2, 37)
+    theta = torch.randint(1, 8, (7, 2, 1), generator=torch.Generator().manual_seed(2)) / 4
+    left = torch.randint(0, 3, (2, 37), generator=torch.Generator().manual_seed(3), dtype=torch.int32)
+    spikes, state = SparseLinearLIF(linear, neurons)(s, theta, LIFState(v0, left))
+    expected = loop(linear, neurons, s, theta.numpy(), v0, left.numpy() if refractory else 0)
+    assert np.array_equal(spikes.numpy(), expected[0])
+    assert np.array_equal(state.v.numpy(), expected[1])
+    if refractory:
+        assert np.array_equal(state.refractory.numpy(), expected[2])
+        assert state.refractory.dtype == torch.int32
+    else:
+        assert state.refractory is None
 
 
 @given(
@@ -73,7 +97,7 @@ def test_every_size_and_rate(size, rate, seed):
         linear.bias = torch.nn.Parameter(torch.full((N,), 1.0))
     s = random_spikes(T, B, M, rate=rate, seed=seed)
     spikes, state = SparseLinearLIF(linear, neurons)(s, 0.5)
-    expected_spikes, expected_v = loop(linear, neurons, s, 0.5, torch.zeros(B, N))
+    expected_spikes, expected_v, _ = loop(linear, neurons, s, 0.5, torch.zeros(B, N))
     assert np.array_equal(spikes.numpy(), expected_spikes)
     assert np.array_equal(state.v.numpy(), expected_v)
 
@@ -95,13 +119,14 @@ def test_spikes_differ_from_the_two_layers_only_within_rounding_of_the_threshold
 
 
 def test_two_calls_with_carried_state_are_one_long_call():
-    layer = SparseLinearLIF(*whole_layer(40, 33, tau=3.0))
+    layer = SparseLinearLIF(*whole_layer(40, 33, tau=3.0, refractory=2))
     s, theta = random_spikes(9, 2, 40), torch.rand(9, 2, 1) * 2
     expected, last = layer(s, theta)
     first, state = layer(s[:4], theta[:4])
     second, state = layer(s[4:], theta[4:], state)
     assert torch.equal(torch.cat([first, second]), expected)
     assert torch.equal(state.v, last.v)
+    assert torch.equal(state.refractory, last.refractory)
 
 
 @needs_extension
@@ -184,6 +209,16 @@ def test_other_values_than_spikes_are_refused(value, place):
             r"state.v of shape \(1, 4\), got \(2, 4\)",
         ),
         (
+            lambda: SparseLinearLIF(*whole_layer(3, 4))(
+                torch.ones(2, 1, 3), 1, LIFState(torch.ones(1, 4), torch.ones(4, dtype=torch.int32))
+            ),
+            r"state.refractory of shape \(1, 4\), got \(4,\)",
+        ),
+        (
+            lambda: SparseLinearLIF(torch.nn.Linear(3, 4), DynamicLIF(tau=torch.full((3, 1), 2.0))),
+            "tau of one value or 4, got 3",
+        ),
+        (
             lambda: SparseLinearLIF(*whole_layer(3, 4))(torch.ones(2, 1, 3), torch.ones(1, requires_grad=True)),
             "inputs without gradient",
         ),
@@ -211,8 +246,9 @@ def test_any_layer_of_neurons_fits_and_its_own_threshold_is_not_used():
 def test_op_is_registered_soundly():
     layer = SparseLinearLIF(*whole_layer(40, 33))
     s, theta = random_spikes(5, 2, 40), torch.rand(5, 2, 1)
-    arguments = s, layer.columns, layer.bias, theta, torch.zeros(2, 33), layer.decay, 0.0, True
-    torch.library.opcheck(torch.ops.neuroav.sparse_linear_lif, arguments)
+    for left, refractory in ((None, 0), (None, 2), (torch.ones(2, 33, dtype=torch.int32), 2)):
+        arguments = s, layer.columns, layer.bias, theta, torch.zeros(2, 33), layer.decay, left
+        torch.library.opcheck(torch.ops.neuroav.sparse_linear_lif, (*arguments, 0.0, True, False, True, refractory))
 
 
 def test_print_shows_sizes_and_reset():
