@@ -295,7 +295,7 @@ class ListMaker {
 
  private:
   static constexpr int64_t kGroup = 8;  // tiles whose records stay in the second-level cache
-  static constexpr int64_t kPixelsAtOnce = 1 << 19, kEventsAtOnce = 1 << 18;  // per thread
+  static constexpr int64_t kPixelsAtOnce = 1 << 21, kEventsAtOnce = 1 << 19;  // per thread
   static constexpr int64_t kSlice = 1 << 12, kMaxSliceBits = 8;
   static constexpr int64_t kFreeRoom = 1 << 24;  // events; what is not used is not touched
 
