@@ -64,6 +64,7 @@ def truth(case):
 # ------------------------------------------------------------------------------------------------ what everybody runs
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # norse, on import
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("plan", [p for p in bench.OURS + bench.PEERS if not p.compiled], ids=lambda plan: plan.impl)
 def test_all_compute_the_same_neuron(plan, dynamic):
