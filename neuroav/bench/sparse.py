@@ -118,7 +118,7 @@ def crossing(gains: Sequence[tuple[float, float]]) -> float:
     if gains[-1][1] >= 0:
         return 1.0
     for (low, above), (high, below) in reversed(list(pairwise(gains))):
-        if above >= 0 > below:
+        if above >= 0:
             return low + (high - low) * above / (above - below)
     return 0.0
 

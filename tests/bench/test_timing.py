@@ -150,8 +150,8 @@ def test_a_crew_keeps_processes_from_case_to_case():
     with timing.Crew() as crew:
         first = time_side_by_side([job, Job("dies", os._exit, (3,))], 1, crew=crew)
         (idle,) = crew._idle
-        second = time_side_by_side([job, Job("copy", start_floor, (case,), threads=2)], 1, crew=crew)
-        assert crew._idle[0] is idle
+        second = time_side_by_side([Job("copy", start_floor, (case,), threads=2), job], 1, crew=crew)
+        assert crew._idle[1] is idle
         processes = [worker._process for worker in crew._idle]
         assert [process.is_alive() for process in processes] == [True, True]
     assert [process.is_alive() for process in processes] == [False, False]
