@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from neuroav.checks import OutputError, check_choice, check_range, fail
-from neuroav.exchange.peers import peer, span
+from neuroav.exchange.peers import check_plain, peer, span
 from neuroav.neurons.lif import LIF, LIFLayer
 
 Mode = Literal["exact", "normalised", "frozen"]
@@ -137,7 +137,7 @@ class _Builder:
             "v_reset": layer.v_rest,
             "v_threshold": threshold,
         }
-        arrays = {name: np.array(torch.as_tensor(each).double().expand(size)) for name, each in values.items()}
+        arrays = {name: _array(torch.as_tensor(each).double().expand(size)) for name, each in values.items()}
         self.ends = [self._node(f"neurons_{self.layers}", self.nir.LIF(**arrays), sources)]
         self.width, self.layers = size, self.layers + 1
 
@@ -234,6 +234,7 @@ def _folded(weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm1d) -> tuple[
 
 
 def _check_neurons(layer: LIFLayer) -> None:
+    check_plain(_WHERE, layer)
     if not layer.hard_reset:
         raise fail(
             _WHERE, "reset='hard'", "reset='soft'", "A NIR neuron resets to a value; no subtraction can be said."
@@ -296,4 +297,4 @@ def _check_normalised(signal: Tensor, layer: LIFLayer, by_step: bool, scalable: 
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(tensor.detach().cpu().numpy())
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format).numpy()

@@ -1,4 +1,4 @@
-"""Optional packages: imported when first used, and missed with a remedy."""
+"""Other packages, imported when first used and missed with a remedy; and what can be handed over to them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from neuroav.checks import fail
+from neuroav.neurons.dynamic import DynamicLIF
+from neuroav.neurons.lif import LIF, LIFLayer
 
 
 def peer(where: str, module: str, remedy: str) -> ModuleType:
@@ -23,6 +25,17 @@ def peer(where: str, module: str, remedy: str) -> ModuleType:
     except ImportError as error:
         package = module.partition(".")[0]
         raise fail(where, f"the package {package}", f"{type(error).__name__}: {error}", remedy, ImportError) from error
+
+
+def check_plain(where: str, layer: LIFLayer) -> None:
+    """Raise for a layer that does more than :meth:`~neuroav.neurons.lif.LIFLayer.integrate`, such as ``ALIF``.
+
+    Example:
+        >>> check_plain("f", DynamicLIF(3))
+    """
+    if not isinstance(layer, LIFLayer) or type(layer).forward not in (DynamicLIF.forward, LIF.forward):
+        remedy = "A threshold that follows a layer's own spikes, or another step, would be lost."
+        raise fail(where, "a DynamicLIF, LIF or PLIF", type(layer).__name__, remedy)
 
 
 def check_fixed(where: str, theta: Tensor | float, own: Any, why: str) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from neuroav.checks import check_choice, fail
-from neuroav.exchange.peers import check_fixed, peer
+from neuroav.exchange.peers import check_fixed, check_plain, peer
 from neuroav.neurons.dynamic import DynamicLIF
 from neuroav.neurons.lif import LIF, LIFLayer, LIFState
 from neuroav.neurons.surrogate import ATan, FastSigmoid, Sigmoid, SuperSpike, Surrogate, Triangle
@@ -181,7 +181,11 @@ def to_spikingjelly(layer: LIFLayer, *, v_threshold: float | None = None, step_m
         layer: A ``DynamicLIF``, ``LIF`` or ``PLIF``.
         v_threshold: Threshold of calls without one; ``None`` for the layer's own, or 1.
         step_mode: ``'s'`` or ``'m'``.
+
+    Raises:
+        InputError: If ``layer`` does more than these, such as ``ALIF``.
     """
+    check_plain("to_spikingjelly", layer)
     check_choice("to_spikingjelly", "step_mode", step_mode, ("s", "m"))
     if v_threshold is None:
         v_threshold = layer.v_th if isinstance(layer, LIF) else 1.0

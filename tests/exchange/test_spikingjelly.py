@@ -8,7 +8,7 @@ from torch import nn
 
 from neuroav.exchange import spikingjelly
 from neuroav.exchange.spikingjelly import FromSpikingJelly, teach_counters, to_spikingjelly
-from neuroav.neurons import PLIF, DynamicLIF, Triangle
+from neuroav.neurons import ALIF, PLIF, DynamicLIF, Triangle
 
 SETTINGS = [
     {},
@@ -123,6 +123,13 @@ def test_a_layer_is_shared_with_its_learnt_decay(sj, node_class, noise):
     assert layer.decay_logit.grad is not None
 
 
+def test_a_layer_that_does_more_is_refused():
+    with pytest.raises(
+        ValueError, match=r"to_spikingjelly: expected a DynamicLIF, LIF or PLIF, got ALIF\. A threshold"
+    ):
+        to_spikingjelly(ALIF())
+
+
 def test_refractory_steps_are_a_second_memory(node_class, noise):
     x = 3 * noise(12, 2, 5).abs()
     many, one = (to_spikingjelly(DynamicLIF(refractory=2), step_mode=mode) for mode in "ms")
@@ -193,10 +200,12 @@ def test_the_functional_form_leaves_the_node_alone(sj, node_class, noise):
 
 
 def test_half_precision_keeps_a_full_state(node_class, noise):
-    node = node_class(step_mode="s", v_threshold=0.3)
-    spikes = [node(step) for step in noise(4, 2, 5).bfloat16()]
-    assert spikes[0].dtype == torch.bfloat16
-    assert node.v.dtype == torch.float32
+    one, many, x = node_class(v_threshold=0.3), node_class(v_threshold=0.3, step_mode="m"), noise(9, 2, 5).bfloat16()
+    spikes = torch.stack([one(step) for step in x])
+    assert spikes.dtype == torch.bfloat16
+    assert torch.equal(many(x), spikes)
+    assert torch.equal(many.v, one.v)
+    assert not torch.equal(one.v, one.v.bfloat16().float())
 
 
 def test_unknown_surrogates_are_named(sj, node_class):
@@ -237,8 +246,8 @@ def test_our_node_takes_a_signal_through_the_adapter(node_class, noise):
 
 def test_a_threshold_signal_is_refused_with_the_reason(sj, noise):
     adapted = FromSpikingJelly(sj.neuron.LIFNode())
-    with pytest.raises(ValueError, match=r"own threshold 1, as its kernels take a Python number, got 0.5 to 2"):
-        adapted(noise(2, 1, 3), torch.tensor([0.5, 2.0]).reshape(2, 1, 1))
+    with pytest.raises(ValueError, match=r"own threshold 1, as its kernels take a Python number, got 1 to 2"):
+        adapted(noise(2, 1, 3), torch.tensor([1.0, 2.0]).reshape(2, 1, 1))
     with pytest.raises(ValueError, match=r"got 0\.7"):
         adapted(noise(2, 1, 3), 0.7)
     with pytest.raises(TypeError, match="FromSpikingJelly: expected a SpikingJelly neuron, got ReLU"):
