@@ -146,11 +146,17 @@ class _Node(_Peer):
         states = self.materialize_states((x_seq,), tuple(self._memories.values()), "m")
         theta = self._threshold(theta)
         spikes, state, *membranes = self.layer.integrate(x_seq, theta, LIFState(*states), True)
-        membrane = membranes[0]
         self._memories.update(zip(self._memories, state))
-        fired = spikes.detach() if self.detach_reset else spikes
-        self.v_seq = membrane + fired * (self.layer.v_rest - membrane if self.layer.hard_reset else -theta)
+        self.v_seq = self._after_reset(spikes.detach() if self.detach_reset else spikes, membranes[0], theta)
         return spikes
+
+    def _after_reset(self, fired: Tensor, membrane: Tensor, theta: Tensor | float) -> Tensor:
+        if self.layer.hard_reset:
+            return membrane + fired * (self.layer.v_rest - membrane)
+        theta = torch.as_tensor(theta).to(membrane)
+        return membrane - fired * torch.where(
+            theta.isinf(), 0.0, theta
+        )  # nothing fires at infinity; 0 inf is no number
 
     def _threshold(self, *given: Any) -> Any:
         return next((theta for theta in given if theta is not None), self.v_threshold)

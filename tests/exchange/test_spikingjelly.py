@@ -1,5 +1,6 @@
 """Our neurons as SpikingJelly's and SpikingJelly's as ours; the truth is SpikingJelly's LIFNode, or a plain loop."""
 
+import pickle
 import sys
 
 import pytest
@@ -153,6 +154,22 @@ def test_stored_membranes_are_lif_nodes(sj, node_class, noise, options, mode):
         _ = node(x) if mode == "m" else [node(step) for step in x]
         sequences.append(node.v_seq)
     torch.testing.assert_close(sequences[1], sequences[0], rtol=1e-5, atol=1e-6)
+
+
+def test_an_infinite_threshold_silences(node_class, noise):
+    node = node_class(v_reset=None, step_mode="m", store_v_seq=True)
+    theta = torch.tensor([0.2, torch.inf, 0.2]).reshape(3, 1, 1)
+    spikes = node(3 * noise(3, 2, 5), theta)
+    assert spikes.sum(dim=(1, 2)).tolist()[1] == 0 < spikes.sum()
+    assert node.v_seq.isfinite().all()
+    assert torch.equal(node.v_seq[-1], node.v)
+
+
+def test_a_node_survives_pickling(node_class, noise):
+    node, x = node_class(tau=3.0, v_threshold=0.3, step_mode="m"), 2 * noise(5, 2, 4)
+    again = pickle.loads(pickle.dumps(node))  # noqa: S301 - written a moment ago
+    assert type(again) is node_class
+    assert torch.equal(again(x), node(x))
 
 
 def test_monitors_see_spikes_and_membranes(sj, node_class, noise):
