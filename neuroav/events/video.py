@@ -242,7 +242,7 @@ def video_info(path: str | Path) -> VideoInfo:
         InputError: If the file is missing or no frame of it decodes.
     """
     path = Path(path)
-    frames, _ = next(iter(VideoReader(path, max_frames=1)))
+    frames, _ = next(iter(VideoReader(path, max_frames=1, threads=1)))
     with _open(path) as container:
         stream = container.streams.video[0]
         duration = None if container.duration is None else container.duration / 1_000_000

@@ -368,3 +368,12 @@ def test_film_of_a_clip_has_every_frame_at_its_time(make_video, slide, tmp_path)
         frames = list(container.decode(video=0))
     assert [round(1000 * frame.time) for frame in frames] == t_ms
     assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mp4", "variable.mkv"]
+
+
+def test_kernels_get_the_cores_that_decoding_and_packing_leave(monkeypatch):
+    before = torch.get_num_threads()
+    for cores, expected in ((1, 1), (2, 1), (3, 1), (6, min(before, 4))):
+        monkeypatch.setattr(convert, "num_cores", lambda cores=cores: cores)
+        with convert.leaving_cores():
+            assert torch.get_num_threads() == expected
+        assert torch.get_num_threads() == before
