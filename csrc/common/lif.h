@@ -1,8 +1,10 @@
 // The arithmetic of one leaky integrate-and-fire neuron whose threshold is an input, written once for CPU and GPU.
 // The meaning is neuroav/kernels/reference.py.
 //
-//   charge  h = v + (x - (v - v_rest)) * decay        fire  s = h >= theta
+//   charge  h = v + (x - (v - v_rest)) * decay        or, with unit gain, h = (v - (v - v_rest) * decay) + x
+//   fire    s = h >= theta                            strict: s = h > theta
 //   reset   hard: v = s ? v_rest : h                  soft: v = s ? h - theta : h
+//   rest    for some steps after a spike: h = v, s = 0
 //
 // Rounding, decided here: the threshold decides spikes, so the charge is four separately rounded operations and never
 // a fused multiply-add. On a CPU -ffp-contract=off keeps it so (setup.py); on a GPU product() is a multiplication that
@@ -72,48 +74,74 @@ NEUROAV_HD float exp_of_minus(float a) {
 #endif
 
 template <class T>
-NEUROAV_HD T lif_charge(T v, T x, T decay, T v_rest) {
-  return v + product(x - (v - v_rest), decay);
+NEUROAV_HD T lif_charge(T v, T x, T decay, T v_rest, bool unit_gain = false) {
+  const T away = v - v_rest;
+  return unit_gain ? (v - product(away, decay)) + x : v + product(x - away, decay);
+}
+
+template <class T>
+NEUROAV_HD bool lif_fires(T h, T theta, bool strict) {
+  return (h > theta) | ((h == theta) & !strict);  // without branches, for vectors
+}
+
+template <class T>
+NEUROAV_HD T lif_after_spike(T h, T theta, T v_rest, bool hard) {
+  return hard ? v_rest : h - theta;
 }
 
 template <bool kHard, class T>
 NEUROAV_HD T lif_after_reset(T h, T theta, T v_rest) {
-  const T reset = kHard ? v_rest : h - theta;
+  const T reset = lif_after_spike(h, theta, v_rest, kHard);
   return h >= theta ? reset : h;
 }
 
-// Stands for the derivative of the spike at u = h - theta; `alpha` is the surrogate's one number.
+// Steps that a neuron still rests, one step on.
+NEUROAV_HD int lif_steps_left(int left, bool fired, int refractory) {
+  const int one_less = left > 0 ? left - 1 : 0;
+  return fired ? refractory : one_less;
+}
+
+// Stands for the derivative of the spike at u = h - theta; `alpha` is the surrogate's steepness or width.
 template <int kCode, class T>
-NEUROAV_HD T surrogate_slope(T u, T alpha) {
+NEUROAV_HD T surrogate_slope(T u, T alpha, T scale) {
   if (kCode == kATan) {
     const T z = T(1.5707963267948966) * alpha * u;
-    return T(0.5) * alpha / (1 + z * z);
+    return T(0.5) * alpha * scale / (1 + z * z);
   }
   if (kCode == kSigmoid) {
     const T decayed = exp_of_minus(alpha * absolute(u));
-    return alpha * decayed / ((1 + decayed) * (1 + decayed));
+    return alpha * scale * decayed / ((1 + decayed) * (1 + decayed));
   }
   if (kCode == kFastSigmoid) {
     const T z = 1 + alpha * absolute(u);
-    return 1 / (z * z);
+    return scale / (z * z);
   }
   const T z = 1 - absolute(u) / alpha;
-  return (z > 0 ? z : T(0)) / alpha;
+  return (z > 0 ? z : T(0)) * (scale / alpha);
 }
+
+// What all steps back in time share.
+template <class T>
+struct LifBack {
+  T v_rest, alpha, scale;
+  bool hard, strict, detach;
+};
 
 // One step back in time. `carry` is the gradient of the membrane after reset, `grad_spike` and `grad_h` those of the
 // outputs; gives the gradient of h in `total` and of the threshold in `grad_theta`.
-template <int kCode, bool kHard, bool kDetach, class T>
-NEUROAV_HD void lif_back(T h, T theta, T v_rest, T alpha, T grad_spike, T grad_h, T carry, T& total, T& grad_theta) {
-  const bool fired = h >= theta;
-  const T slope = surrogate_slope<kCode>(h - theta, alpha);
+template <int kCode, class T>
+NEUROAV_HD void lif_back(const LifBack<T>& o, T h, T theta, bool resting, T grad_spike, T grad_h, T carry, T& total,
+                         T& grad_theta) {
+  const bool fired = lif_fires(h, theta, o.strict) & !resting;
+  const T full_slope = surrogate_slope<kCode>(h - theta, o.alpha, o.scale);
+  const T slope = resting ? T(0) : full_slope;
   T through_spike = grad_spike * slope;
-  if (!kDetach) {
-    const T jump = (kHard ? v_rest - h : -theta) * slope;
+  if (!o.detach) {
+    const T jump = (o.hard ? o.v_rest - h : -theta) * slope;
     through_spike += carry * (slope > 0 ? jump : T(0));  // an infinite threshold has slope 0, and 0 * inf must stay 0
   }
-  grad_theta = -(through_spike + (!kHard && fired ? carry : T(0)));
-  total = through_spike + (kHard && fired ? T(0) : carry) + grad_h;
+  grad_theta = -(through_spike + (!o.hard & fired ? carry : T(0)));
+  total = through_spike + (o.hard & fired ? T(0) : carry) + grad_h;
 }
 
 }  // namespace neuroav

@@ -1,8 +1,10 @@
 // Sequences of leaky integrate-and-fire neurons on a CPU. The arithmetic of a neuron is in common/lif.h; this file only
 // loops.
 //
-// The work is cut into tiles of kTile neurons of one batch row. A tile runs through all steps with its membranes in L1,
-// and its inner loop over neurons is vectorised; its size does not depend on the number of threads.
+// The work is cut into tasks, each some batch rows by some neurons, that do not depend on the number of threads. A task
+// runs through all steps with its membranes in L2, in blocks of at most kBlock neurons of one row, whose inner loop is
+// vectorised. Memory is what bounds it: every input is read once and every output written once, in runs that are long
+// enough for the prefetchers; thresholds and decays that are single numbers stay in registers.
 // Gradients that are sums (a threshold or decay that was broadcast) are first summed in double, in a fixed order, into
 // one part per task and then over the parts, again in order: every number of threads gives the same bits.
 #include <pybind11/pybind11.h>
@@ -11,9 +13,13 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
+#include "arrays.h"
+#include "half.h"
 #include "lif.h"
+#include "memory.h"
 
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__)
 #define NEUROAV_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
@@ -32,115 +38,270 @@ namespace {
 
 using namespace neuroav;
 
-constexpr int64_t kTile = 1024;       // neurons; a lane buffer of floats is 4 KiB
-constexpr int64_t kBatchGroups = 16;  // tasks that the batch is cut into where gradients are summed over it
+constexpr int64_t kTile = 16384;        // neurons of a task at once: membranes of 64 KiB, runs of as much memory
+constexpr int64_t kBlock = 1024;        // neurons of an inner loop: its buffers stay in L1
+constexpr int64_t kRecomputed = 32768;  // membranes that are computed again at once
+constexpr int64_t kMostGroups = 16;     // of batch rows
+constexpr int64_t kGroup = 4096;        // neurons that are worth a group of their own
+constexpr int64_t kThread = 32768;      // neurons times steps that are worth a thread
 
 using Sizes = std::array<int64_t, 3>;  // over (T, B, N)
 
-// A (T, B, N) tensor: contiguous, or broadcast or strided along T and B with stride 0 or 1 along N.
+// A (T, B, N) tensor with any strides along T and B, and 0 or 1 along N.
 template <class T>
 struct Signal {
   T* data;
   Sizes stride;
-  T* row(int64_t t, int64_t b, int64_t n) const {
-    return data ? data + t * stride[0] + b * stride[1] + n * stride[2] : nullptr;
-  }
-};
-
-template <class T>
-struct Neurons {
-  Sizes size;
-  Signal<const T> theta;
-  const T* decay;  // (N), or (1) with decay_stride 0
-  int64_t decay_stride;
-  T v_rest;
+  explicit operator bool() const { return data != nullptr; }
+  T* at(int64_t t, int64_t b, int64_t n) const { return data + t * stride[0] + b * stride[1] + n * stride[2]; }
 };
 
 template <class T>
 Signal<T> contiguous(uintptr_t data, const Sizes& size) {
-  return {reinterpret_cast<T*>(data), {size[1] * size[2], size[2], 1}};
+  return {pointer<T>(data), {size[1] * size[2], size[2], 1}};
 }
 
-int64_t num_tiles(int64_t neurons) { return (neurons + kTile - 1) / kTile; }
+// What the forward and the backward pass share. X is the type of x and of spikes, S that of the state.
+template <class X, class S>
+struct Neurons {
+  Sizes size;
+  Signal<const X> x;
+  Signal<const S> theta;
+  const S* v0;  // (B, N), or null: v_rest
+  const S* decay;
+  int64_t decay_stride;  // 0 or 1
+  S v_rest;
+  bool hard, strict, unit_gain;
+  int refractory;
+  const int32_t* left;  // (B, N), or null: none
+  int64_t keep;         // 0: nothing, 1: h of every step, k > 1: v before the steps k, 2k, ...
+  bool lanes() const { return theta.stride[2] != 0 || decay_stride != 0; }
+};
 
-// `count` values from `from`, repeated into `buffer` where the stride is 0.
-template <class T>
-NEUROAV_INTO_CLONE const T* lanes(const T* from, int64_t stride, int64_t count, T* buffer) {
+// Batch rows [b, b + rows) by neurons [n, n + count).
+struct Tile {
+  int64_t b, rows, n, count;
+};
+
+// How the neurons are cut into tasks: groups of batch rows by chunks of neurons, each worked off in tiles.
+struct Plan {
+  int64_t batch, neurons, groups, chunk, rows;
+
+  Plan(const Sizes& size, int64_t most) : batch(size[1]), neurons(size[2]) {
+    groups = std::clamp(batch * neurons / kGroup, int64_t{1}, std::min(kMostGroups, std::max<int64_t>(batch, 1)));
+    chunk = std::min(std::max<int64_t>(neurons, 1), most);
+    rows = std::max<int64_t>(most / chunk, 1);
+  }
+  int64_t chunks() const { return (neurons + chunk - 1) / chunk; }
+  int64_t tasks() const { return groups * chunks(); }
+
+  template <class Work>
+  void for_each_tile(int64_t task, const Work& work) const {
+    const int64_t group = task / chunks(), n = task % chunks() * chunk, end = (group + 1) * batch / groups;
+    for (int64_t b = group * batch / groups; b < end; b += rows) {
+      work(Tile{b, std::min(rows, end - b), n, std::min(chunk, neurons - n)});
+    }
+  }
+
+  template <class Work>
+  void run(int64_t steps, int threads, const Work& work) const {
+    const int64_t worth = steps * batch * neurons / kThread;
+    threads = static_cast<int>(std::clamp<int64_t>(worth, 1, std::max(threads, 1)));
+    const int64_t count = tasks();
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int64_t task = 0; task < count; ++task) work(task);
+  }
+};
+
+// `count` values of type S at `from`: where they are, or repeated or converted in `buffer`.
+template <class S>
+NEUROAV_INTO_CLONE const S* spread(const S* from, int64_t stride, int64_t count, S* buffer) {
   if (stride) return from;
   std::fill_n(buffer, count, *from);
   return buffer;
 }
+template <class X, class S>
+NEUROAV_INTO_CLONE const S* as_state(const X* from, int64_t count, S* buffer) {
+  if constexpr (std::is_same_v<X, S>) {
+    return from;
+  } else {
+    for (int64_t i = 0; i < count; ++i) buffer[i] = to_float(from[i]);
+    return buffer;
+  }
+}
+template <class X, class S>
+NEUROAV_INTO_CLONE S* place_for(X* to, S* buffer) {
+  if constexpr (std::is_same_v<X, S>) {
+    return to;
+  } else {
+    return buffer;
+  }
+}
+template <class X, class S>
+NEUROAV_INTO_CLONE void put_away(const S* from, int64_t count, X* to) {
+  if constexpr (!std::is_same_v<X, S>) {
+    for (int64_t i = 0; i < count; ++i) to[i] = from_float<X>(from[i]);
+  }
+}
 
 // ------------------------------------------------------------------------------------------------------------ forward
 
-template <class T>
-struct Forward : Neurons<T> {
-  Signal<const T> x;
-  Signal<T> spikes, membrane;  // membrane.data may be null
-  const T* v0;                 // (B, N)
-  T* v;                        // (B, N)
+// Where a forward pass writes; null where it doesn't.
+template <class X, class S>
+struct Outputs {
+  Signal<X> spikes;
+  Signal<S> h;
+  Signal<int32_t> left;  // before each step
 };
 
-template <bool kHard, bool kKeep, class T>
-NEUROAV_INTO_CLONE void forward_step(const T* __restrict x, const T* __restrict theta, const T* __restrict decay,
-                                     T v_rest, int64_t count, T* __restrict v, T* __restrict spikes,
-                                     T* __restrict membrane) {
+// kLanes: theta and decay are arrays, otherwise their first value is all neurons'.
+template <bool kLanes, bool kRests, bool kSpikes, bool kKeep, class S>
+NEUROAV_INTO_CLONE void forward_block(bool hard, bool strict, bool unit_gain, int refractory, S v_rest, int64_t count,
+                                      const S* __restrict x, const S* __restrict theta, const S* __restrict decay,
+                                      S* __restrict v, int32_t* __restrict left, S* __restrict spikes,
+                                      S* __restrict kept, int32_t* __restrict kept_left) {
+  const S one_theta = *theta, one_decay = *decay;
   for (int64_t i = 0; i < count; ++i) {
-    const T h = lif_charge(v[i], x[i], decay[i], v_rest);
-    spikes[i] = h >= theta[i] ? T(1) : T(0);
-    if (kKeep) membrane[i] = h;
-    v[i] = lif_after_reset<kHard>(h, theta[i], v_rest);
+    const S th = kLanes ? theta[i] : one_theta;
+    S h = lif_charge(v[i], x[i], kLanes ? decay[i] : one_decay, v_rest, unit_gain);
+    bool fired = lif_fires(h, th, strict);
+    if (kRests) {
+      const bool resting = left[i] > 0;
+      h = resting ? v[i] : h;
+      fired = fired & !resting;
+      if (kKeep) kept_left[i] = left[i];
+      left[i] = lif_steps_left(left[i], fired, refractory);
+    }
+    if (kSpikes) spikes[i] = fired ? S(1) : S(0);
+    if (kKeep) kept[i] = h;
+    const S reset = lif_after_spike(h, th, v_rest, hard);
+    v[i] = fired ? reset : h;
   }
 }
 
-template <bool kHard, class T>
-NEUROAV_INTO_CLONE void forward_tile(const Forward<T>& f, int64_t b, int64_t n, int64_t count) {
-  T v[kTile], theta_buffer[kTile], decay_buffer[kTile];
-  const int64_t first = b * f.size[2] + n;
-  std::copy_n(f.v0 + first, count, v);
-  const T* decay = lanes(f.decay + n * f.decay_stride, f.decay_stride, count, decay_buffer);
-  for (int64_t t = 0; t < f.size[0]; ++t) {
-    const T* theta = lanes(f.theta.row(t, b, n), f.theta.stride[2], count, theta_buffer);
-    const T* x = f.x.row(t, b, n);
-    T* spikes = f.spikes.row(t, b, n);
-    T* membrane = f.membrane.row(t, b, n);
-    if (membrane) {
-      forward_step<kHard, true>(x, theta, decay, f.v_rest, count, v, spikes, membrane);
-    } else {
-      forward_step<kHard, false>(x, theta, decay, f.v_rest, count, v, spikes, membrane);
+// Runs the tile through steps [from, to); v and left hold the state of its neurons, row after row.
+template <bool kLanes, bool kRests, bool kSpikes, bool kKeep, class X, class S>
+NEUROAV_INTO_CLONE void forward_steps(const Neurons<X, S>& f, const Tile& tile, int64_t from, int64_t to, S* v,
+                                      int32_t* left, const Outputs<X, S>& out) {
+  alignas(64) S x_buffer[kBlock], theta_buffer[kBlock], decay_buffer[kBlock], spike_buffer[kBlock];
+  for (int64_t t = from; t < to; ++t) {
+    for (int64_t row = 0; row < tile.rows; ++row) {
+      for (int64_t start = 0; start < tile.count; start += kBlock) {
+        const int64_t b = tile.b + row, n = tile.n + start, own = row * tile.count + start;
+        const int64_t count = std::min(kBlock, tile.count - start);
+        const S *theta = f.theta.at(t, b, n), *decay = f.decay + n * f.decay_stride;
+        if (kLanes) {
+          theta = spread(theta, f.theta.stride[2], count, theta_buffer);
+          decay = spread(decay, f.decay_stride, count, decay_buffer);
+        }
+        X* spikes = kSpikes ? out.spikes.at(t, b, n) : nullptr;
+        S* spikes_now = kSpikes ? place_for(spikes, spike_buffer) : nullptr;
+        forward_block<kLanes, kRests, kSpikes, kKeep>(
+            f.hard, f.strict, f.unit_gain, f.refractory, f.v_rest, count, as_state(f.x.at(t, b, n), count, x_buffer),
+            theta, decay, v + own, kRests ? left + own : nullptr, spikes_now, kKeep ? out.h.at(t, b, n) : nullptr,
+            kKeep && kRests ? out.left.at(t, b, n) : nullptr);
+        if (kSpikes) put_away(spikes_now, count, spikes);
+      }
     }
   }
-  std::copy_n(v, count, f.v + first);
 }
 
-NEUROAV_CLONES void run_tile(const Forward<float>& f, bool hard, int64_t b, int64_t n, int64_t count) {
-  hard ? forward_tile<true>(f, b, n, count) : forward_tile<false>(f, b, n, count);
-}
-NEUROAV_CLONES void run_tile(const Forward<double>& f, bool hard, int64_t b, int64_t n, int64_t count) {
-  hard ? forward_tile<true>(f, b, n, count) : forward_tile<false>(f, b, n, count);
+template <bool kRests, bool kSpikes, bool kKeep, class X, class S>
+NEUROAV_INTO_CLONE void forward_steps(const Neurons<X, S>& f, const Tile& tile, int64_t from, int64_t to, S* v,
+                                      int32_t* left, const Outputs<X, S>& out) {
+  f.lanes() ? forward_steps<true, kRests, kSpikes, kKeep>(f, tile, from, to, v, left, out)
+            : forward_steps<false, kRests, kSpikes, kKeep>(f, tile, from, to, v, left, out);
 }
 
+// Spikes, spikes and membranes, or membranes alone.
+template <class X, class S>
+NEUROAV_INTO_CLONE void forward_any(const Neurons<X, S>& f, const Tile& tile, int64_t from, int64_t to, S* v,
+                                    int32_t* left, const Outputs<X, S>& out) {
+  if (f.refractory) {
+    if (!out.h) return forward_steps<true, true, false>(f, tile, from, to, v, left, out);
+    if (!out.spikes) return forward_steps<true, false, true>(f, tile, from, to, v, left, out);
+    return forward_steps<true, true, true>(f, tile, from, to, v, left, out);
+  }
+  if (!out.h) return forward_steps<false, true, false>(f, tile, from, to, v, left, out);
+  if (!out.spikes) return forward_steps<false, false, true>(f, tile, from, to, v, left, out);
+  return forward_steps<false, true, true>(f, tile, from, to, v, left, out);
+}
+
+#define NEUROAV_RUN_STEPS(X, S)                                                                                   \
+  NEUROAV_CLONES void run_steps(const Neurons<X, S>& f, const Tile& tile, int64_t from, int64_t to, S* v,         \
+                                int32_t* left, const Outputs<X, S>& out) {                                        \
+    forward_any(f, tile, from, to, v, left, out);                                                                 \
+  }
+NEUROAV_RUN_STEPS(float, float)
+NEUROAV_RUN_STEPS(double, double)
+NEUROAV_RUN_STEPS(BFloat16, float)
+NEUROAV_RUN_STEPS(Half, float)
+
+// Copies the tile's rows from (B, N) to one after the other; fills them where there is no source.
 template <class T>
+void gather(const T* from, int64_t neurons, const Tile& tile, T otherwise, T* to) {
+  for (int64_t row = 0; row < tile.rows; ++row, to += tile.count) {
+    if (from) {
+      std::copy_n(from + (tile.b + row) * neurons + tile.n, tile.count, to);
+    } else {
+      std::fill_n(to, tile.count, otherwise);
+    }
+  }
+}
+template <class T>
+void scatter(const T* from, int64_t neurons, const Tile& tile, T* to) {
+  for (int64_t row = 0; row < tile.rows; ++row, from += tile.count) {
+    std::copy_n(from, tile.count, to + (tile.b + row) * neurons + tile.n);
+  }
+}
+
+// The state of a tile's neurons, and what is kept of it.
+template <class S>
+struct State {
+  Buffer<S> v;
+  Buffer<int32_t> left;
+
+  State(const Plan& plan, bool rests) {
+    v.reserve(plan.rows * plan.chunk);
+    if (rests) left.reserve(plan.rows * plan.chunk);
+  }
+  void load(const S* from_v, const int32_t* from_left, int64_t neurons, const Tile& tile, S v_rest) {
+    gather(from_v, neurons, tile, v_rest, v.data());
+    if (left.data()) gather(from_left, neurons, tile, 0, left.data());
+  }
+  void store(int64_t neurons, const Tile& tile, S* to_v, int32_t* to_left) const {
+    scatter(v.data(), neurons, tile, to_v);
+    if (left.data()) scatter(left.data(), neurons, tile, to_left);
+  }
+};
+
+template <class X, class S>
 void forward(const Sizes& size, uintptr_t x, uintptr_t theta, const Sizes& theta_stride, uintptr_t v0, uintptr_t decay,
-             int64_t decay_size, double v_rest, bool hard, uintptr_t spikes, uintptr_t v, uintptr_t membrane,
+             int64_t decay_size, uintptr_t left, double v_rest, bool hard, bool strict, bool unit_gain, int refractory,
+             int64_t keep, uintptr_t spikes, uintptr_t v, uintptr_t left_after, uintptr_t kept, uintptr_t kept_left,
              int threads) {
   py::gil_scoped_release unlocked;
-  const Forward<T> f{{size,
-                      {reinterpret_cast<const T*>(theta), theta_stride},
-                      reinterpret_cast<const T*>(decay),
-                      decay_size > 1,
-                      static_cast<T>(v_rest)},
-                     contiguous<const T>(x, size),
-                     contiguous<T>(spikes, size),
-                     contiguous<T>(membrane, size),
-                     reinterpret_cast<const T*>(v0),
-                     reinterpret_cast<T*>(v)};
-  const int64_t tiles = num_tiles(size[2]), tasks = size[1] * tiles;
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-  for (int64_t task = 0; task < tasks; ++task) {
-    const int64_t n = task % tiles * kTile;
-    run_tile(f, hard, task / tiles, n, std::min(kTile, size[2] - n));
-  }
+  const Neurons<X, S> f{size, contiguous<const X>(x, size), {pointer<const S>(theta), theta_stride},
+                        pointer<const S>(v0), pointer<const S>(decay), decay_size > 1, static_cast<S>(v_rest),
+                        hard, strict, unit_gain, refractory, pointer<const int32_t>(left), keep};
+  const Outputs<X, S> out{contiguous<X>(spikes, size), contiguous<S>(keep == 1 ? kept : 0, size),
+                          contiguous<int32_t>(keep == 1 ? kept_left : 0, size)};
+  const int64_t steps = size[0], neurons = size[2], stretch = keep > 1 ? keep : steps, plane = size[1] * neurons;
+  const Plan plan(size, kTile);
+  plan.run(steps, threads, [&](int64_t task) {
+    State<S> state(plan, refractory > 0);
+    plan.for_each_tile(task, [&](const Tile& tile) {
+      state.load(f.v0, f.left, neurons, tile, f.v_rest);
+      for (int64_t t = 0; t < steps; t += stretch) {
+        if (t > 0) {
+          const int64_t before = (t / keep - 1) * plane;
+          state.store(neurons, tile, pointer<S>(kept) + before, pointer<int32_t>(kept_left) + before);
+        }
+        run_steps(f, tile, t, std::min(t + stretch, steps), state.v.data(), state.left.data(), out);
+      }
+      state.store(neurons, tile, pointer<S>(v), pointer<int32_t>(left_after));
+    });
+  });
 }
 
 // ----------------------------------------------------------------------------------------------------------- backward
@@ -162,24 +323,25 @@ NEUROAV_INTO_CLONE double ordered_sum(const T* values, int64_t count) {
 template <class T>
 class BroadcastGrad {
  public:
-  BroadcastGrad(uintptr_t data, const Sizes& grad_size, const Sizes& size)
-      : data_(reinterpret_cast<T*>(data)), size_(grad_size), direct_(grad_size == size) {
-    group_parts_ = grad_size[1] == 1 ? kBatchGroups : 1;
-    tile_parts_ = grad_size[2] == 1 ? num_tiles(size[2]) : 1;
-    if (data && !direct_) parts_.resize(group_parts_ * tile_parts_ * elements());
+  BroadcastGrad(uintptr_t data, const Sizes& grad_size, const Sizes& size, const Plan& plan)
+      : data_(pointer<T>(data)), size_(grad_size), direct_(grad_size == size) {
+    group_parts_ = grad_size[1] == 1 ? plan.groups : 1;
+    chunk_parts_ = grad_size[2] == 1 ? plan.chunks() : 1;
+    if (data && !direct_) parts_.resize(group_parts_ * chunk_parts_ * elements());
   }
 
   explicit operator bool() const { return data_ != nullptr; }
 
-  // Adds the gradients of `count` neurons from (t, b, n) on.
-  NEUROAV_INTO_CLONE void add(int64_t group, int64_t t, int64_t b, int64_t n, int64_t count, const T* values) {
+  // Adds the gradients of `count` neurons from (t, b, n) on, in a task.
+  NEUROAV_INTO_CLONE void add(int64_t task, int64_t chunks, int64_t t, int64_t b, int64_t n, int64_t count,
+                              const T* values) {
     const int64_t row = ((size_[0] > 1 ? t : 0) * size_[1] + (size_[1] > 1 ? b : 0)) * size_[2];
     if (direct_) {
       std::copy_n(values, count, data_ + row + n);
       return;
     }
-    const int64_t part = (group_parts_ > 1 ? group : 0) * tile_parts_ + (tile_parts_ > 1 ? n / kTile : 0);
-    double* sums = parts_.data() + part * elements() + row;
+    const int64_t group = group_parts_ > 1 ? task / chunks : 0, chunk = chunk_parts_ > 1 ? task % chunks : 0;
+    double* sums = parts_.data() + (group * chunk_parts_ + chunk) * elements() + row;
     if (size_[2] == 1) {
       *sums += ordered_sum(values, count);
     } else {
@@ -191,7 +353,7 @@ class BroadcastGrad {
     if (!data_ || direct_) return;
     for (int64_t i = 0; i < elements(); ++i) {
       double sum = 0;
-      for (int64_t part = 0; part < group_parts_ * tile_parts_; ++part) sum += parts_[part * elements() + i];
+      for (int64_t part = 0; part < group_parts_ * chunk_parts_; ++part) sum += parts_[part * elements() + i];
       data_[i] = static_cast<T>(sum);
     }
   }
@@ -202,155 +364,282 @@ class BroadcastGrad {
   T* data_;
   Sizes size_;
   bool direct_;
-  int64_t group_parts_, tile_parts_;
+  int64_t group_parts_, chunk_parts_;
   std::vector<double> parts_;
 };
 
-template <class T>
-struct Backward : Neurons<T> {
-  Signal<const T> grad_spikes, grad_membrane, x;  // data may be null
-  Signal<const T> membrane;
-  const T* grad_v;  // (B, N), may be null
-  const T* v0;      // (B, N)
-  T alpha;
-  Signal<T> grad_x;
-  T* grad_v0;  // (B, N)
-  BroadcastGrad<T>*grad_theta, *grad_decay;
+template <class X, class S>
+struct Backward : Neurons<X, S> {
+  Signal<const X> grad_spikes;  // data may be null, here and below
+  Signal<const S> grad_h;
+  Signal<X> grad_x;
+  LifBack<S> back;
+  int64_t chunks;
+  BroadcastGrad<S>*grad_theta, *grad_decay;
+  bool general() const {
+    return !back.detach || this->refractory || grad_h || *grad_theta || *grad_decay;
+  }
 };
 
-struct Options {
-  int surrogate;
-  bool hard, detach;
+// The membranes of steps from `first` on, and what came before them; stored or computed again.
+template <class S>
+struct Trace {
+  int64_t first;
+  Signal<const S> h;
+  Signal<const int32_t> left;  // data null without refractory steps
+  const S* before;             // v before the step `first`, the tile's rows one after the other; for the decay only
 };
 
-// One step of one tile, as separate arrays so that the compiler sees that they don't overlap.
-template <int kCode, bool kHard, bool kDetach, class T>
-NEUROAV_INTO_CLONE void backward_step(const T* __restrict h, const T* __restrict theta, const T* __restrict decay,
-                                      T v_rest, T alpha, int64_t count, const T* __restrict grad_spikes,
-                                      const T* __restrict grad_h, T* __restrict carry, T* __restrict total,
-                                      T* __restrict grad_theta, T* __restrict grad_x) {
+// One step back of a block. Without kGeneral: reset detached, no refractory steps, no gradients of or to h or theta.
+template <int kCode, bool kLanes, bool kGeneral, class S>
+NEUROAV_INTO_CLONE void backward_block(const LifBack<S>& shared, bool unit_gain, int64_t count, const S* __restrict h,
+                                       const int32_t* __restrict left, const S* __restrict theta,
+                                       const S* __restrict decay, const S* __restrict grad_spikes,
+                                       const S* __restrict grad_h, S* __restrict carry, S* __restrict grad_x,
+                                       S* __restrict totals, S* __restrict to_theta) {
+  const S one_theta = *theta, one_decay = *decay;
+  LifBack<S> back = shared;
+  if (!kGeneral) back.detach = true;
   for (int64_t i = 0; i < count; ++i) {
-    lif_back<kCode, kHard, kDetach>(h[i], theta[i], v_rest, alpha, grad_spikes[i], grad_h[i], carry[i], total[i],
-                                    grad_theta[i]);
-    grad_x[i] = total[i] * decay[i];
-    carry[i] = total[i] * (1 - decay[i]);
-  }
-}
-
-template <int kCode, class... Args>
-NEUROAV_INTO_CLONE void backward_step(const Options& o, Args... args) {
-  if (o.hard) {
-    o.detach ? backward_step<kCode, true, true>(args...) : backward_step<kCode, true, false>(args...);
-  } else {
-    o.detach ? backward_step<kCode, false, true>(args...) : backward_step<kCode, false, false>(args...);
-  }
-}
-
-template <class... Args>
-NEUROAV_INTO_CLONE void backward_step(const Options& o, Args... args) {
-  switch (o.surrogate) {
-    case kATan: return backward_step<kATan>(o, args...);
-    case kSigmoid: return backward_step<kSigmoid>(o, args...);
-    case kFastSigmoid: return backward_step<kFastSigmoid>(o, args...);
-    default: return backward_step<kTriangle>(o, args...);
-  }
-}
-
-template <bool kHard, class T>
-NEUROAV_INTO_CLONE void reset_all(const T* __restrict h, const T* theta, T v_rest, int64_t count, T* v) {
-  for (int64_t i = 0; i < count; ++i) v[i] = lif_after_reset<kHard>(h[i], theta[i], v_rest);
-}
-
-// Adds this step's share of the decay's gradient, grad_h * (x - (v - v_rest)), where v is the membrane before the step.
-template <class T>
-NEUROAV_INTO_CLONE void add_decay_grad(const Backward<T>& f, bool hard, int64_t t, int64_t b, int64_t n, int64_t count,
-                                       const T* total, T* buffer, T* __restrict sum) {
-  const T* x = f.x.row(t, b, n);
-  const T* v = f.v0 + b * f.size[2] + n;
-  const T v_rest = f.v_rest;
-  if (t > 0) {
-    const T* h = f.membrane.row(t - 1, b, n);
-    const T* theta = lanes(f.theta.row(t - 1, b, n), f.theta.stride[2], count, buffer);
-    hard ? reset_all<true>(h, theta, v_rest, count, buffer) : reset_all<false>(h, theta, v_rest, count, buffer);
-    v = buffer;
-  }
-  for (int64_t i = 0; i < count; ++i) sum[i] += total[i] * (x[i] - (v[i] - v_rest));
-}
-
-template <class T>
-NEUROAV_INTO_CLONE void backward_tile(const Backward<T>& f, const Options& o, int64_t group, int64_t b, int64_t n,
-                                      int64_t count) {
-  T carry[kTile], total[kTile], to_theta[kTile], to_decay[kTile];
-  T decay_buffer[kTile], theta_buffer[kTile], zeros[kTile];
-  const int64_t first = b * f.size[2] + n;
-  std::fill_n(zeros, count, T(0));
-  std::fill_n(to_decay, count, T(0));
-  std::copy_n(f.grad_v ? f.grad_v + first : zeros, count, carry);
-  const T* decay = lanes(f.decay + n * f.decay_stride, f.decay_stride, count, decay_buffer);
-  for (int64_t t = f.size[0] - 1; t >= 0; --t) {
-    const T* theta = lanes(f.theta.row(t, b, n), f.theta.stride[2], count, theta_buffer);
-    const T* grad_spikes = f.grad_spikes.data ? f.grad_spikes.row(t, b, n) : zeros;
-    const T* grad_h = f.grad_membrane.data ? f.grad_membrane.row(t, b, n) : zeros;
-    backward_step(o, f.membrane.row(t, b, n), theta, decay, f.v_rest, f.alpha, count, grad_spikes, grad_h, &carry[0],
-                  &total[0], &to_theta[0], f.grad_x.row(t, b, n));
-    if (*f.grad_theta) f.grad_theta->add(group, t, b, n, count, to_theta);
-    if (*f.grad_decay) add_decay_grad(f, o.hard, t, b, n, count, total, theta_buffer, to_decay);
-  }
-  if (*f.grad_decay) f.grad_decay->add(group, 0, b, n, count, to_decay);
-  std::copy_n(carry, count, f.grad_v0 + first);
-}
-
-NEUROAV_CLONES void run_tile(const Backward<float>& f, const Options& o, int64_t group, int64_t b, int64_t n,
-                             int64_t count) {
-  backward_tile(f, o, group, b, n, count);
-}
-NEUROAV_CLONES void run_tile(const Backward<double>& f, const Options& o, int64_t group, int64_t b, int64_t n,
-                             int64_t count) {
-  backward_tile(f, o, group, b, n, count);
-}
-
-template <class T>
-void backward(const Sizes& size, uintptr_t grad_spikes, uintptr_t grad_v, uintptr_t grad_membrane, uintptr_t x,
-              uintptr_t membrane, uintptr_t theta, const Sizes& theta_size, const Sizes& theta_stride, uintptr_t v0,
-              uintptr_t decay, int64_t decay_size, double v_rest, bool hard, bool detach, int surrogate, double alpha,
-              uintptr_t grad_x, uintptr_t grad_theta, uintptr_t grad_v0, uintptr_t grad_decay, int threads) {
-  py::gil_scoped_release unlocked;
-  BroadcastGrad<T> to_theta(grad_theta, theta_size, size), to_decay(grad_decay, {1, 1, decay_size}, size);
-  const Backward<T> f{{size,
-                       {reinterpret_cast<const T*>(theta), theta_stride},
-                       reinterpret_cast<const T*>(decay),
-                       decay_size > 1,
-                       static_cast<T>(v_rest)},
-                      contiguous<const T>(grad_spikes, size),
-                      contiguous<const T>(grad_membrane, size),
-                      contiguous<const T>(x, size),
-                      contiguous<const T>(membrane, size),
-                      reinterpret_cast<const T*>(grad_v),
-                      reinterpret_cast<const T*>(v0),
-                      static_cast<T>(alpha),
-                      contiguous<T>(grad_x, size),
-                      reinterpret_cast<T*>(grad_v0),
-                      &to_theta,
-                      &to_decay};
-  const Options options{surrogate, hard, detach};
-  const int64_t tiles = num_tiles(size[2]), tasks = kBatchGroups * tiles;
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-  for (int64_t task = 0; task < tasks; ++task) {
-    const int64_t group = task / tiles, n = task % tiles * kTile;
-    const int64_t end = (group + 1) * size[1] / kBatchGroups;
-    for (int64_t b = group * size[1] / kBatchGroups; b < end; ++b) {
-      run_tile(f, options, group, b, n, std::min(kTile, size[2] - n));
+    const S loss = kLanes ? decay[i] : one_decay;
+    const bool resting = kGeneral && left[i] > 0;
+    S total, grad_theta;
+    lif_back<kCode>(back, h[i], kLanes ? theta[i] : one_theta, resting, grad_spikes[i], kGeneral ? grad_h[i] : S(0),
+                    carry[i], total, grad_theta);
+    const S to_x = unit_gain ? total : total * loss, to_before = total * (1 - loss);
+    grad_x[i] = resting ? S(0) : to_x;
+    carry[i] = resting ? total : to_before;
+    if (kGeneral) {
+      totals[i] = resting ? S(0) : total;
+      to_theta[i] = grad_theta;
     }
   }
+}
+
+// Adds the decay's gradient of one step: that of h, times the force x - (v - v_rest) that the decay multiplies.
+template <class S>
+NEUROAV_INTO_CLONE void add_decay_grad(bool unit_gain, S v_rest, int64_t count, const S* __restrict totals,
+                                       const S* __restrict x, const S* __restrict v, S* __restrict sum) {
+  for (int64_t i = 0; i < count; ++i) {
+    const S away = v[i] - v_rest, force = (unit_gain ? S(0) : x[i]) - away;
+    sum[i] += totals[i] == 0 ? S(0) : totals[i] * force;
+  }
+}
+
+template <class X, class S>
+NEUROAV_INTO_CLONE void after_reset(const Neurons<X, S>& f, int64_t count, const S* h, const int32_t* left,
+                                    const S* theta, S* v) {
+  for (int64_t i = 0; i < count; ++i) {
+    const bool fired = lif_fires(h[i], theta[i], f.strict) & !(left[i] > 0);
+    const S reset = lif_after_spike(h[i], theta[i], f.v_rest, f.hard);
+    v[i] = fired ? reset : h[i];
+  }
+}
+
+// Buffers of a block, and what a block of zeros is read from.
+template <class S>
+struct Block {
+  alignas(64) S grad_spikes[kBlock], grad_x[kBlock], theta[kBlock], decay[kBlock], x[kBlock], before[kBlock];
+  alignas(64) S totals[kBlock], to_theta[kBlock], zeros[kBlock];
+  alignas(64) int32_t no_steps[kBlock];
+  Block() {
+    std::fill_n(zeros, kBlock, S(0));
+    std::fill_n(no_steps, kBlock, 0);
+  }
+};
+
+template <class X, class S>
+NEUROAV_INTO_CLONE const S* grad_of_spikes(const Backward<X, S>& f, int64_t t, int64_t b, int64_t n, int64_t count,
+                                           Block<S>& block) {
+  if (!f.grad_spikes) return block.zeros;
+  const X* from = f.grad_spikes.at(t, b, n);
+  if (f.grad_spikes.stride[2]) return as_state(from, count, block.grad_spikes);
+  const S one = *as_state(from, 1, block.grad_spikes);
+  return spread(&one, 0, count, block.grad_spikes);
+}
+
+template <class X, class S>
+NEUROAV_INTO_CLONE void block_decay_grad(const Backward<X, S>& f, const Trace<S>& trace, int64_t t, int64_t b,
+                                         int64_t n, int64_t own, int64_t count, Block<S>& block, S* to_decay) {
+  const S* before = trace.before + own;
+  if (t > trace.first) {
+    const S* theta = spread(f.theta.at(t - 1, b, n), f.theta.stride[2], count, block.theta);
+    const int32_t* left = trace.left ? trace.left.at(t - 1, b, n) : block.no_steps;
+    after_reset(f, count, trace.h.at(t - 1, b, n), left, theta, block.before);
+    before = block.before;
+  }
+  const S* x = f.unit_gain ? block.zeros : as_state(f.x.at(t, b, n), count, block.x);
+  add_decay_grad(f.unit_gain, f.v_rest, count, block.totals, x, before, to_decay + own);
+}
+
+template <int kCode, bool kLanes, bool kGeneral, class X, class S>
+NEUROAV_INTO_CLONE void backward_steps(const Backward<X, S>& f, const Tile& tile, int64_t task, const Trace<S>& trace,
+                                       int64_t to, S* carry, S* to_decay) {
+  Block<S> block;
+  for (int64_t t = to - 1; t >= trace.first; --t) {
+    for (int64_t row = 0; row < tile.rows; ++row) {
+      for (int64_t start = 0; start < tile.count; start += kBlock) {
+        const int64_t b = tile.b + row, n = tile.n + start, own = row * tile.count + start;
+        const int64_t count = std::min(kBlock, tile.count - start);
+        const S *theta = f.theta.at(t, b, n), *decay = f.decay + n * f.decay_stride;
+        if (kLanes) {
+          theta = spread(theta, f.theta.stride[2], count, block.theta);
+          decay = spread(decay, f.decay_stride, count, block.decay);
+        }
+        X* grad_x = f.grad_x.at(t, b, n);
+        S* grad_x_now = place_for(grad_x, block.grad_x);
+        backward_block<kCode, kLanes, kGeneral>(
+            f.back, f.unit_gain, count, trace.h.at(t, b, n), trace.left ? trace.left.at(t, b, n) : block.no_steps,
+            theta, decay, grad_of_spikes(f, t, b, n, count, block), f.grad_h ? f.grad_h.at(t, b, n) : block.zeros,
+            carry + own, grad_x_now, block.totals, block.to_theta);
+        put_away(grad_x_now, count, grad_x);
+        if (kGeneral && *f.grad_theta) f.grad_theta->add(task, f.chunks, t, b, n, count, block.to_theta);
+        if (kGeneral && *f.grad_decay) block_decay_grad(f, trace, t, b, n, own, count, block, to_decay);
+      }
+    }
+  }
+}
+
+template <int kCode, class X, class S>
+NEUROAV_INTO_CLONE void backward_steps(const Backward<X, S>& f, const Tile& tile, int64_t task, const Trace<S>& trace,
+                                       int64_t to, S* carry, S* to_decay) {
+  if (f.lanes()) {
+    f.general() ? backward_steps<kCode, true, true>(f, tile, task, trace, to, carry, to_decay)
+                : backward_steps<kCode, true, false>(f, tile, task, trace, to, carry, to_decay);
+  } else {
+    f.general() ? backward_steps<kCode, false, true>(f, tile, task, trace, to, carry, to_decay)
+                : backward_steps<kCode, false, false>(f, tile, task, trace, to, carry, to_decay);
+  }
+}
+
+#define NEUROAV_RUN_BACK(NAME, CODE, X, S)                                                                       \
+  NEUROAV_CLONES void NAME(const Backward<X, S>& f, const Tile& tile, int64_t task, const Trace<S>& trace,       \
+                           int64_t to, S* carry, S* to_decay) {                                                  \
+    backward_steps<CODE>(f, tile, task, trace, to, carry, to_decay);                                             \
+  }
+#define NEUROAV_RUN_BACKS(X, S)                  \
+  NEUROAV_RUN_BACK(back_atan, kATan, X, S)       \
+  NEUROAV_RUN_BACK(back_sigmoid, kSigmoid, X, S) \
+  NEUROAV_RUN_BACK(back_fast, kFastSigmoid, X, S) \
+  NEUROAV_RUN_BACK(back_triangle, kTriangle, X, S)
+NEUROAV_RUN_BACKS(float, float)
+NEUROAV_RUN_BACKS(double, double)
+NEUROAV_RUN_BACKS(BFloat16, float)
+NEUROAV_RUN_BACKS(Half, float)
+
+template <class X, class S>
+void run_back(int surrogate, const Backward<X, S>& f, const Tile& tile, int64_t task, const Trace<S>& trace, int64_t to,
+              S* carry, S* to_decay) {
+  switch (surrogate) {
+    case kATan: return back_atan(f, tile, task, trace, to, carry, to_decay);
+    case kSigmoid: return back_sigmoid(f, tile, task, trace, to, carry, to_decay);
+    case kFastSigmoid: return back_fast(f, tile, task, trace, to, carry, to_decay);
+    default: return back_triangle(f, tile, task, trace, to, carry, to_decay);
+  }
+}
+
+// A tile's membranes: those kept of every step, or computed again in stretches from those kept of some.
+template <class X, class S>
+class Membranes {
+ public:
+  Membranes(const Backward<X, S>& f, const Plan& plan, uintptr_t kept, uintptr_t kept_left)
+      : f_(f), kept_(pointer<const S>(kept)), kept_left_(pointer<const int32_t>(kept_left)),
+        state_(plan, f.refractory > 0), stretch_(f.keep > 1 ? std::min(f.keep, f.size[0]) : f.size[0]) {
+    before_.reserve(plan.rows * plan.chunk);
+    if (f.keep == 1) return;
+    h_.reserve(stretch_ * plan.rows * plan.chunk);
+    if (f.refractory) left_.reserve(stretch_ * plan.rows * plan.chunk);
+  }
+
+  int64_t stretch() const { return stretch_; }
+
+  // The membranes of [first, to), first being a multiple of the stretch.
+  Trace<S> trace(const Tile& tile, int64_t first, int64_t to) {
+    const int64_t neurons = f_.size[2], plane = f_.size[1] * neurons;
+    const int64_t row = first > 0 ? (first / stretch_ - 1) * plane : 0;
+    state_.load(first > 0 ? kept_ + row : f_.v0, first > 0 ? kept_left_ + row : f_.left, neurons, tile, f_.v_rest);
+    std::copy_n(state_.v.data(), tile.rows * tile.count, before_.data());
+    if (f_.keep == 1) {
+      const Sizes stride{plane, neurons, 1};
+      return {first, {kept_, stride}, {f_.refractory ? kept_left_ : nullptr, stride}, before_.data()};
+    }
+    // As if the buffers held all steps and neurons.
+    const Sizes stride{tile.rows * tile.count, tile.count, 1};
+    const int64_t origin = first * stride[0] + tile.b * stride[1] + tile.n;
+    const Outputs<X, S> out{{nullptr, {}}, {h_.data() - origin, stride}, {left_.data() - origin, stride}};
+    run_steps(f_, tile, first, to, state_.v.data(), state_.left.data(), out);
+    return {first, {out.h.data, stride}, {f_.refractory ? out.left.data : nullptr, stride}, before_.data()};
+  }
+
+ private:
+  const Backward<X, S>& f_;
+  const S* kept_;
+  const int32_t* kept_left_;
+  State<S> state_;
+  Buffer<S> before_, h_;
+  Buffer<int32_t> left_;
+  int64_t stretch_;
+};
+
+template <class X, class S>
+void backward(const Sizes& size, uintptr_t grad_spikes, const Sizes& grad_stride, uintptr_t grad_v,
+              uintptr_t grad_membrane, uintptr_t x, uintptr_t kept, uintptr_t kept_left, uintptr_t theta,
+              const Sizes& theta_size, const Sizes& theta_stride, uintptr_t v0, uintptr_t decay, int64_t decay_size,
+              uintptr_t left, double v_rest, bool hard, bool strict, bool unit_gain, int refractory, bool detach,
+              int surrogate, double alpha, double scale, int64_t keep, uintptr_t grad_x, uintptr_t grad_theta,
+              uintptr_t grad_v0, uintptr_t grad_decay, int threads) {
+  py::gil_scoped_release unlocked;
+  const int64_t stretch = std::clamp<int64_t>(keep, 1, std::max<int64_t>(size[0], 1));
+  const Plan plan(size, keep > 1 ? std::clamp(kRecomputed / stretch, int64_t{256}, kTile) : kTile);
+  BroadcastGrad<S> to_theta(grad_theta, theta_size, size, plan), to_decay(grad_decay, {1, 1, decay_size}, size, plan);
+  const Neurons<X, S> neurons{size, contiguous<const X>(x, size), {pointer<const S>(theta), theta_stride},
+                              pointer<const S>(v0), pointer<const S>(decay), decay_size > 1, static_cast<S>(v_rest),
+                              hard, strict, unit_gain, refractory, pointer<const int32_t>(left), keep};
+  const LifBack<S> back{static_cast<S>(v_rest), static_cast<S>(alpha), static_cast<S>(scale), hard, strict, detach};
+  const Backward<X, S> f{neurons, {pointer<const X>(grad_spikes), grad_stride}, contiguous<const S>(grad_membrane, size),
+                         contiguous<X>(grad_x, size), back, plan.chunks(), &to_theta, &to_decay};
+  plan.run(size[0], threads, [&](int64_t task) {
+    Membranes<X, S> membranes(f, plan, kept, kept_left);
+    Buffer<S> carry, decay_sums;
+    carry.reserve(plan.rows * plan.chunk);
+    decay_sums.reserve(plan.rows * plan.chunk);
+    plan.for_each_tile(task, [&](const Tile& tile) {
+      gather(pointer<const S>(grad_v), size[2], tile, S(0), carry.data());
+      std::fill_n(decay_sums.data(), tile.rows * tile.count, S(0));
+      for (int64_t to = size[0]; to > 0;) {
+        const int64_t first = (to - 1) / membranes.stretch() * membranes.stretch();
+        run_back(surrogate, f, tile, task, membranes.trace(tile, first, to), to, carry.data(), decay_sums.data());
+        to = first;
+      }
+      if (to_decay) {
+        for (int64_t row = 0; row < tile.rows; ++row) {
+          to_decay.add(task, plan.chunks(), 0, tile.b + row, tile.n, tile.count, &decay_sums.data()[row * tile.count]);
+        }
+      }
+      if (grad_v0) scatter(carry.data(), size[2], tile, pointer<S>(grad_v0));
+    });
+  });
   to_theta.finish();
   to_decay.finish();
+}
+
+// Memory for a large tensor, which was used before where there is some.
+py::array_t<uint8_t> pooled_bytes(int64_t count) {
+  Buffer<uint8_t> buffer;
+  buffer.reserve(count);
+  return give_away(std::move(buffer), count);
 }
 
 }  // namespace
 
 void bind_neurons(py::module_& m) {
-  m.def("lif_forward_f32", &forward<float>);
-  m.def("lif_forward_f64", &forward<double>);
-  m.def("lif_backward_f32", &backward<float>);
-  m.def("lif_backward_f64", &backward<double>);
+  m.def("pooled_bytes", &pooled_bytes);
+  m.def("lif_forward_float32", &forward<float, float>);
+  m.def("lif_forward_float64", &forward<double, double>);
+  m.def("lif_forward_bfloat16", &forward<BFloat16, float>);
+  m.def("lif_forward_float16", &forward<Half, float>);
+  m.def("lif_backward_float32", &backward<float, float>);
+  m.def("lif_backward_float64", &backward<double, double>);
+  m.def("lif_backward_bfloat16", &backward<BFloat16, float>);
+  m.def("lif_backward_float16", &backward<Half, float>);
 }

@@ -11,6 +11,7 @@ CPU tensors use the C++ extension where it was built, everything else :mod:`neur
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,49 +27,62 @@ _STATE_TYPES = {
     torch.bfloat16: torch.float32,
     torch.float16: torch.float32,
 }
+_LARGE = 1 << 21  # bytes, from which on fresh memory costs more than what is done with it
 _OPTIONS = "float v_rest, bool hard_reset, bool strict, bool unit_gain, int refractory, "
 
 # Defined through torch.library's lower layer: `custom_op` would import torch's compiler (a second) at the first call.
 torch.library.define(
     "neuroav::dynamic_lif",
     f"(Tensor x, Tensor theta, Tensor? v0, Tensor decay, Tensor? left, {_OPTIONS}bool detach_reset, int surrogate, "
-    "float alpha, float scale, int keep) -> (Tensor spikes, Tensor v, Tensor left_after, Tensor kept)",
+    "float alpha, float scale, int keep)"
+    " -> (Tensor spikes, Tensor v, Tensor left_after, Tensor kept, Tensor kept_left)",
 )
 torch.library.define(
     "neuroav::dynamic_lif_backward",
-    "(Tensor? grad_spikes, Tensor? grad_v, Tensor? grad_membrane, Tensor? x, Tensor? spikes, Tensor kept, Tensor theta,"
-    f" Tensor? v0, Tensor decay, Tensor? left, {_OPTIONS}bool detach_reset, int surrogate, float alpha, float scale, "
-    "int keep, ScalarType dtype, bool need_theta, bool need_v0, bool need_decay) -> (Tensor, Tensor, Tensor, Tensor)",
+    "(Tensor? grad_spikes, Tensor? grad_v, Tensor? grad_membrane, Tensor? x, Tensor kept, Tensor kept_left, Tensor "
+    f"theta, Tensor? v0, Tensor decay, Tensor? left, {_OPTIONS}bool detach_reset, int surrogate, float alpha, "
+    "float scale, int keep, ScalarType dtype, bool need_theta, bool need_v0, bool need_decay)"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
 )
 
 
-def _kept_shape(shape: tuple, keep: int) -> tuple:
-    if keep == 1:
-        return shape
-    return (torch.sym_max(shape[0] - 1, 0) // keep if keep else 0, *shape[1:])
+def _no_outputs(x, theta, refractory, keep, new):
+    """Return the outputs of the op, their contents undefined; ``new(like, shape, dtype)`` makes the large ones."""
+    steps, *state = x.shape
+    rows = steps if keep == 1 else torch.sym_max(steps - 1, 0) // keep if keep else 0
+    resting = state if refractory else (0, state[1])
+    return (
+        new(x, x.shape, x.dtype),
+        theta.new_empty(state),
+        x.new_empty(resting, dtype=torch.int32),
+        new(x, (rows, *state), theta.dtype),
+        x.new_empty((rows, *resting), dtype=torch.int32),
+    )
+
+
+def _new(like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return like.new_empty(shape, dtype=dtype)
 
 
 @torch.library.register_fake("neuroav::dynamic_lif")
 def _(x, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, detach, code, alpha, scale, keep):
-    state = x.shape[1:]
-    return (
-        x.new_empty(x.shape),
-        theta.new_empty(state),
-        x.new_empty(state if refractory else (0, *state[1:]), dtype=torch.int32),
-        theta.new_empty(_kept_shape(x.shape, keep)),
-    )
+    return _no_outputs(x, theta, refractory, keep, _new)
 
 
-@torch.library.register_fake("neuroav::dynamic_lif_backward")
-def _(grad_spikes, grad_v, grad_membrane, x, spikes, kept, theta, v0, decay, left, *options):
-    dtype, need_theta, need_v0, need_decay = options[-4:]
+def _no_gradients(x, kept, theta, decay, dtype, need_theta, need_v0, need_decay, new):
     shape = kept.shape if x is None else x.shape
     return (
-        theta.new_empty(shape, dtype=dtype),
+        new(kept, shape, dtype),
         theta.new_empty(theta.shape if need_theta else 0),
         theta.new_empty(shape[1:] if need_v0 else 0),
         decay.new_empty(decay.shape if need_decay else 0),
     )
+
+
+@torch.library.register_fake("neuroav::dynamic_lif_backward")
+def _(grad_spikes, grad_v, grad_membrane, x, kept, kept_left, theta, v0, decay, left, *options):
+    dtype, need_theta, need_v0, need_decay = options[-4:]
+    return _no_gradients(x, kept, theta, decay, dtype, need_theta, need_v0, need_decay, _new)
 
 
 def _dynamic_lif(
@@ -90,56 +104,52 @@ def _strides(theta: Tensor) -> tuple[Tensor, list[int]]:
     return theta, [stride if size > 1 else 0 for size, stride in zip(theta.shape, theta.stride(), strict=True)]
 
 
-def _fused(x: Tensor, strict: bool, unit_gain: bool, refractory: int, keep: int) -> bool:
-    """Whether the C++ extension has these options."""
-    plain = not (strict or unit_gain or refractory or keep > 1)
-    return plain and x.dtype in (torch.float32, torch.float64) and x.numel() > 0
+def _pooled(like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Return an empty tensor; a large one in memory that was used before, which the system need not clear first."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < _LARGE:
+        return like.new_empty(shape, dtype=dtype)
+    return torch.from_numpy(cpu.module.pooled_bytes(size)).view(dtype).view(shape)
 
 
 def _dynamic_lif_cpu(
     x, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, detach, code, alpha, scale, keep
 ):
-    if not _fused(x, strict, unit_gain, refractory, keep):
-        return reference.lif_forward(x, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, keep)
-    x, decay = x.contiguous(), decay.contiguous()
-    v0 = torch.full_like(x[0], v_rest) if v0 is None else v0.contiguous()
+    x, v0, decay, left = (None if each is None else each.contiguous() for each in (x, v0, decay, left))
     theta, theta_stride = _strides(theta)
-    spikes, v, kept = torch.empty_like(x), torch.empty_like(v0), x.new_empty(_kept_shape(x.shape, keep))
-    kernel = getattr(cpu.module, f"lif_forward_{'f32' if x.dtype == torch.float32 else 'f64'}")
-    kernel(
-        x.shape, _address(x), _address(theta), theta_stride, _address(v0), _address(decay), len(decay), v_rest,
-        hard_reset, _address(spikes), _address(v), _address(kept), torch.get_num_threads(),
+    outputs = _no_outputs(x, theta, refractory, keep, _pooled)
+    spikes, v, left_after, kept, kept_left = map(_address, outputs)
+    getattr(cpu.module, f"lif_forward_{_name(x.dtype)}")(
+        x.shape, _address(x), _address(theta), theta_stride, _address(v0), _address(decay), len(decay), _address(left),
+        v_rest, hard_reset, strict, unit_gain, refractory, keep, spikes, v, left_after, kept, kept_left,
+        torch.get_num_threads(),
     )  # fmt: skip
-    return spikes, v, x.new_empty((0, x.shape[2]), dtype=torch.int32), kept
+    return outputs
 
 
 def _dynamic_lif_backward_cpu(
-    grad_spikes, grad_v, grad_membrane, x, spikes, kept, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain,
-    refractory, detach, code, alpha, scale, keep, dtype, need_theta, need_v0, need_decay,
+    grad_spikes, grad_v, grad_membrane, x, kept, kept_left, theta, v0, decay, left, v_rest, hard_reset, strict,
+    unit_gain, refractory, detach, code, alpha, scale, keep, dtype, need_theta, need_v0, need_decay,
 ):  # fmt: skip
-    if not _fused(kept, strict, unit_gain, refractory, keep) or scale != 1 or dtype != kept.dtype:
-        return reference.lif_backward(
-            grad_spikes, grad_v, grad_membrane, x, spikes, kept, theta, v0, decay, left, v_rest, hard_reset, strict,
-            unit_gain, refractory, detach, code, alpha, scale, keep, dtype, need_theta, need_v0, need_decay,
-        )  # fmt: skip
-    grad_spikes, grad_v, grad_membrane, x = (
+    grad_v, grad_membrane, x, kept, kept_left, v0, decay, left = (
         None if each is None else each.contiguous()
-        for each in (grad_spikes, grad_v, grad_membrane, x if need_decay else None)
+        for each in (grad_v, grad_membrane, x, kept, kept_left, v0, decay, left)
     )
-    membrane, decay = kept.contiguous(), decay.contiguous()
-    v0 = torch.full_like(membrane[0], v_rest) if v0 is None else v0.contiguous()
     theta, theta_stride = _strides(theta)
-    grad_x, grad_v0 = torch.empty_like(membrane), torch.empty_like(v0)
-    grad_theta = theta.new_empty(theta.shape if need_theta else 0)
-    grad_decay = decay.new_empty(decay.shape if need_decay else 0)
-    kernel = getattr(cpu.module, f"lif_backward_{'f32' if dtype == torch.float32 else 'f64'}")
-    kernel(
-        membrane.shape, _address(grad_spikes), _address(grad_v), _address(grad_membrane), _address(x),
-        _address(membrane), _address(theta), theta.shape, theta_stride, _address(v0), _address(decay), len(decay),
-        v_rest, hard_reset, detach, code, alpha, _address(grad_x), _address(grad_theta), _address(grad_v0),
-        _address(grad_decay), torch.get_num_threads(),
+    grad_spikes, grad_stride = (None, [0, 0, 0]) if grad_spikes is None else _strides(grad_spikes)
+    outputs = _no_gradients(x, kept, theta, decay, dtype, need_theta, need_v0, need_decay, _pooled)
+    grad_x, grad_theta, grad_v0, grad_decay = map(_address, outputs)
+    getattr(cpu.module, f"lif_backward_{_name(dtype)}")(
+        outputs[0].shape, _address(grad_spikes), grad_stride, _address(grad_v), _address(grad_membrane), _address(x),
+        _address(kept), _address(kept_left), _address(theta), theta.shape, theta_stride, _address(v0), _address(decay),
+        len(decay), _address(left), v_rest, hard_reset, strict, unit_gain, refractory, detach, code, alpha, scale, keep,
+        grad_x, grad_theta, grad_v0, grad_decay, torch.get_num_threads(),
     )  # fmt: skip
-    return grad_x, grad_theta, grad_v0 if need_v0 else grad_v0.new_empty(0), grad_decay
+    return outputs
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 torch.library.impl("neuroav::dynamic_lif", "default", _dynamic_lif)
@@ -154,16 +164,12 @@ def _save(ctx: Any, inputs: tuple, output: tuple) -> None:
     if not keep:
         raise fail(_WHERE, "keep of 1 or more where a gradient is wanted", "0")
     ctx.set_materialize_grads(False)
-    ctx.keep, ctx.dtype, refractory = keep, x.dtype, ctx.options[4]
-    ctx.save_for_backward(
-        x if keep > 1 or ctx.needs_input_grad[3] else None,
-        output[0] if refractory and keep == 1 else None,
-        output[3], theta, v0, decay, left,
-    )  # fmt: skip
+    ctx.keep, ctx.dtype = keep, x.dtype
+    ctx.save_for_backward(x if keep > 1 or ctx.needs_input_grad[3] else None, *output[3:], theta, v0, decay, left)
 
 
 def _gradients(ctx: Any, *grads: Tensor | None) -> tuple:
-    grad_spikes, grad_v, _, grad_membrane = grads
+    grad_spikes, grad_v, _, grad_membrane, _ = grads
     _, need_theta, need_v0, need_decay, *_ = ctx.needs_input_grad
     grad_x, grad_theta, grad_v0, grad_decay = torch.ops.neuroav.dynamic_lif_backward(
         grad_spikes, grad_v, grad_membrane if ctx.keep == 1 else None, *ctx.saved_tensors, *ctx.options, ctx.keep,
@@ -261,7 +267,7 @@ def dynamic_lif(
     inputs = (x, theta, v0, decay)
     wants_grad = torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in inputs)
     keep = 1 if return_membrane else every if wants_grad else 0
-    spikes, v, left, kept = torch.ops.neuroav.dynamic_lif(
+    spikes, v, left, kept, _ = torch.ops.neuroav.dynamic_lif(
         flat, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, detach_reset, surrogate,
         alpha, scale, keep,
     )  # fmt: skip

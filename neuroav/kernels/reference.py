@@ -107,21 +107,24 @@ def lif_forward(
     unit_gain: bool,
     refractory: int,
     keep: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Charge, fire, reset, step by step; returns spikes, last membrane, refractory steps left, and what is kept.
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Charge, fire, reset, step by step; returns spikes, last membrane, refractory steps left, what is kept of both.
 
     ``keep`` = 1 keeps the membrane before reset of every step, ``keep`` = k > 1 the membrane after reset of the steps
-    k, 2k, ... before the last; 0 keeps nothing.
+    k, 2k, ... before the last; 0 keeps nothing. The refractory steps are kept as they are before those steps.
     """
     wide = theta.expand(x.shape)
-    spikes, kept = torch.empty_like(x, memory_format=torch.contiguous_format), []
+    spikes, kept, kept_left = torch.empty_like(x, memory_format=torch.contiguous_format), [], []
     v = theta.new_full(x.shape[1:], v_rest) if v0 is None else v0.clone()
     rests = _steps_left(x, left, refractory)
     for t in range(x.shape[0]):
         if keep > 1 and t > 0 and t % keep == 0:
             kept.append(v)
+            kept_left.append(rests)
         h = _charge(v, x[t].to(v.dtype), decay, v_rest, unit_gain)
         fired = h > wide[t] if strict else h >= wide[t]
+        if keep == 1:
+            kept_left.append(rests)
         if refractory:
             h, fired = torch.where(rests > 0, v, h), fired & (rests == 0)
             rests = torch.where(fired, refractory, (rests - 1).clamp_min(0))
@@ -129,8 +132,11 @@ def lif_forward(
             kept.append(h)
         spikes[t] = fired
         v = torch.where(fired, v_rest if hard_reset else h - wide[t], h)
-    empty = theta.new_empty(x.shape[0] if keep == 1 else 0, *x.shape[1:])
-    return spikes, v, rests, torch.stack(kept) if kept else empty
+    return spikes, v, rests, _stack(kept, v), _stack(kept_left, rests)
+
+
+def _stack(rows: list[Tensor], like: Tensor) -> Tensor:
+    return torch.stack(rows) if rows else like.new_empty(0, *like.shape)
 
 
 def _steps_left(x: Tensor, left: Tensor | None, refractory: int) -> Tensor:
@@ -151,18 +157,16 @@ class _Trace(NamedTuple):
     resting: Tensor
 
 
-def _trace(x, spikes, kept, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, keep) -> _Trace:
+def _trace(
+    x, kept, kept_left, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, keep
+) -> _Trace:
     if keep != 1:
-        again = lif_forward(x, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, 1)
-        spikes, kept = again[0], again[3]
+        *_, kept, kept_left = lif_forward(
+            x, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, 1
+        )
     fired = kept > theta if strict else kept >= theta
-    resting = torch.zeros_like(fired)
-    if refractory:
-        rests = _steps_left(kept, left, refractory)
-        for t in range(len(kept)):
-            resting[t] = rests > 0
-            rests = torch.where(spikes[t] > 0, refractory, (rests - 1).clamp_min(0)).int()
-        fired = fired & ~resting
+    resting = kept_left > 0 if refractory else torch.zeros_like(fired)
+    fired = fired & ~resting
     after = torch.where(fired, v_rest if hard_reset else kept - theta, kept)
     start = kept.new_full((1, *kept.shape[1:]), v_rest) if v0 is None else v0[None]
     return _Trace(torch.cat([start, after])[:-1], kept, fired, resting)
@@ -173,8 +177,8 @@ def lif_backward(
     grad_v: Tensor | None,
     grad_membrane: Tensor | None,
     x: Tensor | None,
-    spikes: Tensor | None,
     kept: Tensor,
+    kept_left: Tensor,
     theta: Tensor,
     v0: Tensor | None,
     decay: Tensor,
@@ -197,9 +201,9 @@ def lif_backward(
     """Back-propagation through time; returns gradients of x (in ``dtype``), theta, v0 and decay, empty if not needed.
 
     ``carry`` is the gradient of the membrane after reset, ``through_spike`` what reaches ``v - theta`` by the spike.
-    ``x`` may be ``None`` where ``keep`` is 1 and decay needs no gradient, ``spikes`` where nothing is refractory.
+    ``x`` may be ``None`` where ``keep`` is 1 and decay needs no gradient.
     """
-    trace = _trace(x, spikes, kept, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, keep)
+    trace = _trace(x, kept, kept_left, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, keep)
     wide = theta.expand(trace.h.shape)
     grad_x = torch.empty_like(trace.h, dtype=dtype)
     grad_theta = theta.new_zeros(theta.shape if need_theta else 0)

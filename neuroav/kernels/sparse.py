@@ -55,7 +55,7 @@ def _reference(spikes, columns, bias, theta, v0, decay, left, v_rest, hard_reset
         _refuse()
     weight = columns.transpose(1, 2).flatten(0, 1)[: bias.shape[0]]
     current = F.linear(spikes.to(weight.dtype), weight, bias)
-    spikes, v, left_after, _ = reference.lif_forward(
+    spikes, v, left_after, *_ = reference.lif_forward(
         current, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, 0
     )
     return spikes, v, left_after

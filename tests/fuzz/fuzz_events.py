@@ -479,7 +479,7 @@ def neuron_case(draw: Draw) -> int:
     try:
         got = torch.ops.neuroav.dynamic_lif(x, theta, v0, decay, left, *options, keep)
         grads = (normal(*sizes), normal(*sizes[1:]), normal(*sizes) if keep == 1 else None)
-        tensors = (*grads, x, got[0], got[3], theta, v0, decay, left)
+        tensors = (*grads, x, *got[3:], theta, v0, decay, left)
         back = (*tensors, *options, keep, dtype, True, True, True)
         got_back = torch.ops.neuroav.dynamic_lif_backward(*back)
     finally:
