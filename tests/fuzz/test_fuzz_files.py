@@ -37,6 +37,10 @@ def test_before_the_damage_every_file_is_sound(fuzzer, tmp_path, count):
     for name, (suffix, content) in fuzzer.SOUND.items():
         path = tmp_path / f"sound{suffix}"
         path.write_bytes(content(count, 0))
+        if count == 0 and name in ("nmnist", "text, commas"):  # nothing at all is left of these
+            with pytest.raises(InputError):
+                read_events(path)
+            continue
         events = read_events(path, "b" if name == "neuroav, clips" else None)
         fuzzer.require_sound(events)
         assert len(events) == count, name

@@ -24,16 +24,19 @@ QUIET = (
 )
 PROBE = """<script>
 addEventListener("load", () => setTimeout(() => {
+  const player = document.querySelector(".player"), screens = player.querySelector(".screens");
+  const frame = Number(player.dataset.frame);
+  const button = player.querySelector("button").textContent;
+  const step = () => screens.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight", bubbles: true}));
+  step();
+  const next = Number(player.dataset.frame);
+  while (Number(player.dataset.frame) < 30) step();  // a busy machine may not have come to the first events
   const colours = [...document.querySelectorAll("canvas")].map((canvas) => {
     const pixels = new Uint32Array(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.buffer);
     return new Set(pixels).size;
   });
-  const player = document.querySelector(".player");
-  const frame = Number(player.dataset.frame);
-  const button = player.querySelector("button").textContent;
-  player.querySelector(".screens").dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight", bubbles: true}));
   document.body.dataset.probe = JSON.stringify({
-    colours, frame, button, next: Number(player.dataset.frame), paused: player.querySelector("button").textContent,
+    colours, frame, button, next, paused: player.querySelector("button").textContent,
     cursors: document.querySelectorAll(".cursor").length,
     overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
   });
