@@ -118,31 +118,9 @@ def runner_of(case: Case, forward: Forward, gain: float = 1.0) -> Runner:
         figures: dict[str, Any] = {"spikes": np.packbits(spikes.numpy() != 0), "spike_rate": float(spikes.mean())}
         if gradient is not None:
             figures["gradient"] = gain * gradient.flatten()[:: max(1, gradient.numel() // SAMPLED)].numpy()
-        del result, spikes, gradient
-        return figures | {"peak_tensors": peak_bytes(run) / (4 * case.elements)}
+        return figures
 
     return Runner(lambda: run, describe)
-
-
-def peak_bytes(run: Callable[[], Any]) -> int:
-    """Return the most bytes of tensors held at once during ``run``, above those held before.
-
-    From the records of torch's allocator: exact, whatever malloc keeps back or had ready. Memory that code takes
-    elsewhere is not in it; the resident size of the process, in each row too, has all.
-
-    Example:
-        >>> peak_bytes(lambda: torch.zeros(1000) + 1) // 1000
-        8
-    """
-    with torch.autograd.profiler.profile(profile_memory=True) as records:
-        result = run()
-    del result
-    events = [event for event in records.kineto_results.events() if event.name() == "[memory]"]
-    held = most = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return most
 
 
 # -------------------------------------------------------------------------------------------------------- plain torch

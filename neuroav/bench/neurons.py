@@ -11,18 +11,20 @@ median, IQR, best   wall time of a call; inference: ``no_grad``; training: forwa
                     24 in training (read x, write spikes and membrane; read membrane and the spikes' gradient, write
                     that of x). Small cases live in the cache, and so does their floor
 x floor, x neuroav  median over that of the floor, and over ours
-tensors             most memory held during a call, above what was held before, in float32 tensors ``(T, B, N)``; x and
-                    the given gradient are not in it, the result is
+tensors             resident memory at the peak of a process's first call, above that before it (see
+                    :mod:`neuroav.bench.peaks`), in float32 tensors ``(T, B, N)``; x and the given gradient are not in
+                    it, the result is. Measured with as many samples as make a tensor of 16 MiB
 spikes differ       share of the spikes that are not ours
 ==================  ==================================================================================================
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -32,12 +34,14 @@ from neuroav.bench import neuron_peers as peers
 from neuroav.bench import sparse
 from neuroav.bench.machine import machine, memory_copy
 from neuroav.bench.neuron_peers import Case
+from neuroav.bench.peaks import start_peak
 from neuroav.bench.rows import check_options, head, left_out, timed_row, write_report
 from neuroav.bench.sparse import SparseCase
 from neuroav.bench.timing import Crew, Job, Runner, Timed, time_side_by_side
 from neuroav.progress import Progress
 
 SHAPES = ((4, 64, 512), (16, 64, 512), (16, 64, 4096), (64, 64, 512))
+LARGE = 1 << 24  # bytes of a tensor whose peak memory is measured
 COMPILED_STEPS = 16  # torch.compile unrolls the steps: more of them take minutes to compile
 THREADS = re.compile(r", \d+ threads$")
 DYNAMIC_OVER_FIXED, ONE_OVER_SEVERAL = ", theta (T,B,1) / fixed", ", one thread / several"
@@ -206,11 +210,30 @@ def verify(entries: Sequence[Entry], timed: Sequence[Timed]) -> None:
                 one.skipped = f"its gradients are not ours: off by {off:.2g} of the largest"
 
 
+def peaks(entries: Sequence[Entry], crew: Crew) -> dict[tuple[str, Any], float]:
+    """Return the most memory that each implementation takes, in tensors of the case; one that can't tell is absent."""
+    jobs, keys = [], []
+    for entry in entries:
+        key = (entry.plan.impl, entry.case)
+        if isinstance(entry.case, Case) and entry.plan is not FLOOR and not entry.plan.compiled and key not in keys:
+            steps, _, neurons = entry.case.shape
+            large = replace(entry.case, shape=(steps, math.ceil(LARGE / (4 * steps * neurons)), neurons))
+            tiny = replace(large, shape=(1, 1, 1), training=False), replace(large, shape=(1, 1, 1))
+            jobs.append(Job(entry.plan.impl, start_peak, (entry.plan.start, large, tiny)))
+            keys.append(key)
+    done = time_side_by_side(jobs, 0, crew=crew)
+    sizes = [4 * job.args[1].elements for job in jobs]
+    found = [(key, one.figures.get("peak_bytes"), size) for key, one, size in zip(keys, done, sizes, strict=True)]
+    return {key: peak / size for key, peak, size in found if peak is not None}
+
+
 # --------------------------------------------------------------------------------------------------------------- rows
 
 
-def rows_of(entries: Sequence[Entry], timed: Sequence[Timed]) -> list[dict[str, Any]]:
-    """Return the rows of one group: what was timed, and the floor of each case."""
+def rows_of(
+    entries: Sequence[Entry], timed: Sequence[Timed], peak: dict[tuple[str, Any], float]
+) -> list[dict[str, Any]]:
+    """Return the rows of one group: what was timed, and the floor of each case; ``peak`` as from :func:`peaks`."""
     pairs = [(entry, one) for entry, one in zip(entries, timed, strict=True) if one.samples_s and not one.skipped]
     floors = {entry.threads: one for entry, one in pairs if entry.plan is FLOOR}
     rows = []
@@ -219,7 +242,7 @@ def rows_of(entries: Sequence[Entry], timed: Sequence[Timed]) -> list[dict[str, 
         threads = mine[0][0].threads
         if floor := floors.get(threads):
             mine.append((Entry(mine[0][0].case, FLOOR, threads), floor))
-        rows += [_row(entry, one, floor) for entry, one in mine]
+        rows += [_row(e, one, floor) | _tensors(peak.get((e.plan.impl, e.case))) for e, one in mine]
     return rows
 
 
@@ -231,6 +254,10 @@ def _row(entry: Entry, one: Timed, floor: Timed | None) -> dict[str, Any]:
     if one is floor:
         return row | {"bytes": one.figures["bytes"], "copy_gb_per_s": one.figures["bytes"] / one.median_s / 1e9}
     return row | one.figures
+
+
+def _tensors(peak: float | None) -> dict[str, float]:
+    return {} if peak is None else {"peak_tensors": peak}
 
 
 def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -271,8 +298,9 @@ def markdown(report: dict[str, Any]) -> str:
     lines += sparse.markdown(report["rows"], report["crossovers"])
     notes = (
         "Wall time, every implementation in its own process, in turns. `floor`: copying the bytes that the case can't "
-        "avoid (8 an element in inference, 24 in training), in the same turns. Tensors: most memory held above the "
-        "start, in float32 tensors (T,B,N), x and the spikes' gradient not counted. Peak MiB: the whole process."
+        "avoid (8 an element in inference, 24 in training), in the same turns. Tensors: resident memory at the peak of "
+        "a first call above that before it, in float32 tensors (T,B,N), x and the spikes' gradient not counted. Peak "
+        "MiB: the whole process."
     )
     return "\n".join([*lines, *left_out(report["skipped"]), "", notes, ""])
 
@@ -329,12 +357,14 @@ def neurons_bench_command(
     report["settings"] = {"threads": threads, "repeats": repeats, "peers": with_peers, "compiled": compiled}
     planned += layers()
     failed = 0
-    with Crew() as crew, Progress("bench neurons", total=repeats * sum(map(len, planned)), unit="turn") as progress:
+    total = repeats * sum(map(len, planned))
+    with Crew() as crew, Crew() as fresh, Progress("bench neurons", total=total, unit="turn") as progress:
         for entries in planned:
+            peak = peaks(entries, fresh)
             timed = time_side_by_side(
                 [entry.job for entry in entries], repeats, partial(verify, entries), lambda one: progress.update(), crew
             )
-            report["rows"] += rows_of(entries, timed)
+            report["rows"] += rows_of(entries, timed, peak)
             lost = [(entry, one) for entry, one in zip(entries, timed, strict=True) if one.skipped]
             skipped += [{"case": e.name, "impl": e.plan.impl, "reason": one.skipped} for e, one in lost]
             failed += sum(entry.plan in OURS + LAYERS for entry, _ in lost)
