@@ -290,7 +290,7 @@ def markdown(report: dict[str, Any]) -> str:
         lines += ["", f"## {title}", "", f"| {' | '.join(COLUMNS)} |", "|---|---|" + "--:|" * (len(COLUMNS) - 2)]
         lines += [_table_line(row, title, ours.get(row["case"])) for row in rows]
         lines += [""] + [
-            f"* theta {THREADS.sub('', one['case']).rpartition(' ')[2]}: {one['what']}: "
+            f"* {one['case'].removeprefix(f'{title}, ')}: {one['what']}: "
             f"{one['ratio']:.2f} (best times: {one['best_ratio']:.2f})"
             for one in report["ratios"]
             if one["case"].startswith(f"{title}, ") and one["what"].endswith((DYNAMIC_OVER_FIXED, ONE_OVER_SEVERAL))

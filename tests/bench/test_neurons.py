@@ -261,7 +261,7 @@ def test_the_command_writes_machine_rows_and_table(quick, tmp_path, capsys):
     assert "## inference 5x3x40\n" in table
     assert "| (T,B,1), 2 threads | neuroav | 500.000 | 0.000 | 500.000 | 1.00 | 1.00 |" in table
     assert "* theta (T,B,1): neuroav, theta (T,B,1) / fixed: 1.00 (best times: 1.00)" in table
-    assert "* theta fixed: neuroav, one thread / several: 2.00 (best times: 2.00)" in table
+    assert "* theta fixed, 2 threads: neuroav, one thread / several: 2.00 (best times: 2.00)" in table
     layer = rows["layer 32 to 16, T=3, B=1, spike rate 0.1", "neuroav, dense"]
     assert (layer["throughput"], layer["unit"]) == (pytest.approx(3 * 32 * 16 / 1e6), "Msynapse-step/s")
     assert layer["spikes_differ"] <= 1e-3
