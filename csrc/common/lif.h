@@ -19,6 +19,8 @@
 #ifndef NEUROAV_HD
 #ifdef __CUDACC__
 #define NEUROAV_HD __host__ __device__ __forceinline__
+#elif defined(__GNUC__)
+#define NEUROAV_HD __attribute__((always_inline)) inline  // a call in a loop would keep it from becoming vectors
 #else
 #define NEUROAV_HD inline
 #endif
@@ -81,18 +83,19 @@ NEUROAV_HD T lif_charge(T v, T x, T decay, T v_rest, bool unit_gain = false) {
 
 template <class T>
 NEUROAV_HD bool lif_fires(T h, T theta, bool strict) {
-  return (h > theta) | ((h == theta) & !strict);  // without branches, for vectors
+  return strict ? h > theta : h >= theta;
 }
 
+// Written so that no arithmetic depends on the spike: compilers make vectors of that.
 template <class T>
-NEUROAV_HD T lif_after_spike(T h, T theta, T v_rest, bool hard) {
-  return hard ? v_rest : h - theta;
+NEUROAV_HD T lif_after(T h, T theta, T v_rest, bool fired, bool hard) {
+  const T target = fired ? v_rest : h, taken = fired ? theta : T(0);
+  return hard ? target : h - taken;
 }
 
 template <bool kHard, class T>
 NEUROAV_HD T lif_after_reset(T h, T theta, T v_rest) {
-  const T reset = lif_after_spike(h, theta, v_rest, kHard);
-  return h >= theta ? reset : h;
+  return lif_after(h, theta, v_rest, h >= theta, kHard);
 }
 
 // Steps that a neuron still rests, one step on.

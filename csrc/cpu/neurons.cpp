@@ -20,17 +20,7 @@
 #include "half.h"
 #include "lif.h"
 #include "memory.h"
-
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__)
-#define NEUROAV_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define NEUROAV_CLONES
-#endif
-#if defined(__GNUC__) || defined(__clang__)
-#define NEUROAV_INTO_CLONE __attribute__((always_inline)) inline
-#else
-#define NEUROAV_INTO_CLONE inline
-#endif
+#include "neuron_blocks.h"
 
 namespace py = pybind11;
 
@@ -39,7 +29,6 @@ namespace {
 using namespace neuroav;
 
 constexpr int64_t kTile = 16384;        // neurons of a task at once: membranes of 64 KiB, runs of as much memory
-constexpr int64_t kBlock = 1024;        // neurons of an inner loop: its buffers stay in L1
 constexpr int64_t kRecomputed = 32768;  // membranes that are computed again at once
 constexpr int64_t kMostGroups = 16;     // of batch rows
 constexpr int64_t kGroup = 4096;        // neurons that are worth a group of their own
@@ -115,22 +104,22 @@ struct Plan {
 
 // `count` values of type S at `from`: where they are, or repeated or converted in `buffer`.
 template <class S>
-NEUROAV_INTO_CLONE const S* spread(const S* from, int64_t stride, int64_t count, S* buffer) {
+const S* spread(const S* from, int64_t stride, int64_t count, S* buffer) {
   if (stride) return from;
   std::fill_n(buffer, count, *from);
   return buffer;
 }
 template <class X, class S>
-NEUROAV_INTO_CLONE const S* as_state(const X* from, int64_t count, S* buffer) {
+const S* as_state(const X* from, int64_t count, S* buffer) {
   if constexpr (std::is_same_v<X, S>) {
     return from;
   } else {
-    for (int64_t i = 0; i < count; ++i) buffer[i] = to_float(from[i]);
+    convert(from, count, buffer);
     return buffer;
   }
 }
 template <class X, class S>
-NEUROAV_INTO_CLONE S* place_for(X* to, S* buffer) {
+S* place_for(X* to, S* buffer) {
   if constexpr (std::is_same_v<X, S>) {
     return to;
   } else {
@@ -138,10 +127,8 @@ NEUROAV_INTO_CLONE S* place_for(X* to, S* buffer) {
   }
 }
 template <class X, class S>
-NEUROAV_INTO_CLONE void put_away(const S* from, int64_t count, X* to) {
-  if constexpr (!std::is_same_v<X, S>) {
-    for (int64_t i = 0; i < count; ++i) to[i] = from_float<X>(from[i]);
-  }
+void put_away(const S* from, int64_t count, X* to) {
+  if constexpr (!std::is_same_v<X, S>) convert(from, count, to);
 }
 
 // ------------------------------------------------------------------------------------------------------------ forward
@@ -154,88 +141,50 @@ struct Outputs {
   Signal<int32_t> left;  // before each step
 };
 
-// kLanes: theta and decay are arrays, otherwise their first value is all neurons'.
-template <bool kLanes, bool kRests, bool kSpikes, bool kKeep, class S>
-NEUROAV_INTO_CLONE void forward_block(bool hard, bool strict, bool unit_gain, int refractory, S v_rest, int64_t count,
-                                      const S* __restrict x, const S* __restrict theta, const S* __restrict decay,
-                                      S* __restrict v, int32_t* __restrict left, S* __restrict spikes,
-                                      S* __restrict kept, int32_t* __restrict kept_left) {
-  const S one_theta = *theta, one_decay = *decay;
-  for (int64_t i = 0; i < count; ++i) {
-    const S th = kLanes ? theta[i] : one_theta;
-    S h = lif_charge(v[i], x[i], kLanes ? decay[i] : one_decay, v_rest, unit_gain);
-    bool fired = lif_fires(h, th, strict);
-    if (kRests) {
-      const bool resting = left[i] > 0;
-      h = resting ? v[i] : h;
-      fired = fired & !resting;
-      if (kKeep) kept_left[i] = left[i];
-      left[i] = lif_steps_left(left[i], fired, refractory);
+// Buffers of a block, and what a block of nothing is read from.
+template <class S>
+struct Buffers {
+  alignas(64) S x[kBlock], theta[kBlock], decay[kBlock], spikes[kBlock], before[kBlock];
+  alignas(64) S grad_x[kBlock], totals[kBlock], to_theta[kBlock], zeros[kBlock];
+  alignas(64) int32_t no_steps[kBlock];
+  Buffers() {
+    std::fill_n(zeros, kBlock, S(0));
+    std::fill_n(no_steps, kBlock, 0);
+  }
+};
+
+// Calls work(t, b, n, own, count) for the blocks of a tile at step t; `own` is where a block's state is.
+template <class Work>
+void for_each_block(const Tile& tile, const Work& work) {
+  for (int64_t row = 0; row < tile.rows; ++row) {
+    for (int64_t start = 0; start < tile.count; start += kBlock) {
+      work(tile.b + row, tile.n + start, row * tile.count + start, std::min(kBlock, tile.count - start));
     }
-    if (kSpikes) spikes[i] = fired ? S(1) : S(0);
-    if (kKeep) kept[i] = h;
-    const S reset = lif_after_spike(h, th, v_rest, hard);
-    v[i] = fired ? reset : h;
   }
 }
 
 // Runs the tile through steps [from, to); v and left hold the state of its neurons, row after row.
-template <bool kLanes, bool kRests, bool kSpikes, bool kKeep, class X, class S>
-NEUROAV_INTO_CLONE void forward_steps(const Neurons<X, S>& f, const Tile& tile, int64_t from, int64_t to, S* v,
-                                      int32_t* left, const Outputs<X, S>& out) {
-  alignas(64) S x_buffer[kBlock], theta_buffer[kBlock], decay_buffer[kBlock], spike_buffer[kBlock];
-  for (int64_t t = from; t < to; ++t) {
-    for (int64_t row = 0; row < tile.rows; ++row) {
-      for (int64_t start = 0; start < tile.count; start += kBlock) {
-        const int64_t b = tile.b + row, n = tile.n + start, own = row * tile.count + start;
-        const int64_t count = std::min(kBlock, tile.count - start);
-        const S *theta = f.theta.at(t, b, n), *decay = f.decay + n * f.decay_stride;
-        if (kLanes) {
-          theta = spread(theta, f.theta.stride[2], count, theta_buffer);
-          decay = spread(decay, f.decay_stride, count, decay_buffer);
-        }
-        X* spikes = kSpikes ? out.spikes.at(t, b, n) : nullptr;
-        S* spikes_now = kSpikes ? place_for(spikes, spike_buffer) : nullptr;
-        forward_block<kLanes, kRests, kSpikes, kKeep>(
-            f.hard, f.strict, f.unit_gain, f.refractory, f.v_rest, count, as_state(f.x.at(t, b, n), count, x_buffer),
-            theta, decay, v + own, kRests ? left + own : nullptr, spikes_now, kKeep ? out.h.at(t, b, n) : nullptr,
-            kKeep && kRests ? out.left.at(t, b, n) : nullptr);
-        if (kSpikes) put_away(spikes_now, count, spikes);
-      }
-    }
-  }
-}
-
-template <bool kRests, bool kSpikes, bool kKeep, class X, class S>
-NEUROAV_INTO_CLONE void forward_steps(const Neurons<X, S>& f, const Tile& tile, int64_t from, int64_t to, S* v,
-                                      int32_t* left, const Outputs<X, S>& out) {
-  f.lanes() ? forward_steps<true, kRests, kSpikes, kKeep>(f, tile, from, to, v, left, out)
-            : forward_steps<false, kRests, kSpikes, kKeep>(f, tile, from, to, v, left, out);
-}
-
-// Spikes, spikes and membranes, or membranes alone.
 template <class X, class S>
-NEUROAV_INTO_CLONE void forward_any(const Neurons<X, S>& f, const Tile& tile, int64_t from, int64_t to, S* v,
-                                    int32_t* left, const Outputs<X, S>& out) {
-  if (f.refractory) {
-    if (!out.h) return forward_steps<true, true, false>(f, tile, from, to, v, left, out);
-    if (!out.spikes) return forward_steps<true, false, true>(f, tile, from, to, v, left, out);
-    return forward_steps<true, true, true>(f, tile, from, to, v, left, out);
+void run_steps(const Neurons<X, S>& f, const Tile& tile, int64_t from, int64_t to, S* v, int32_t* left,
+               const Outputs<X, S>& out, Buffers<S>& buffers) {
+  const bool lanes = f.lanes() || f.refractory;
+  for (int64_t t = from; t < to; ++t) {
+    for_each_block(tile, [&](int64_t b, int64_t n, int64_t own, int64_t count) {
+      const S *theta = f.theta.at(t, b, n), *decay = f.decay + n * f.decay_stride;
+      if (lanes) {
+        theta = spread(theta, f.theta.stride[2], count, buffers.theta);
+        decay = spread(decay, f.decay_stride, count, buffers.decay);
+      }
+      X* spikes = out.spikes ? out.spikes.at(t, b, n) : nullptr;
+      S* spikes_now = spikes ? place_for(spikes, buffers.spikes) : nullptr;
+      run(ForwardBlock<S>{f.hard, f.strict, f.unit_gain, lanes, f.refractory, f.v_rest, count,
+                          as_state(f.x.at(t, b, n), count, buffers.x), theta, decay, v + own,
+                          left ? left + own : nullptr, spikes_now, out.h ? out.h.at(t, b, n) : nullptr,
+                          out.left ? out.left.at(t, b, n) : nullptr});
+      if (spikes) put_away(spikes_now, count, spikes);
+    });
   }
-  if (!out.h) return forward_steps<false, true, false>(f, tile, from, to, v, left, out);
-  if (!out.spikes) return forward_steps<false, false, true>(f, tile, from, to, v, left, out);
-  return forward_steps<false, true, true>(f, tile, from, to, v, left, out);
 }
-
-#define NEUROAV_RUN_STEPS(X, S)                                                                                   \
-  NEUROAV_CLONES void run_steps(const Neurons<X, S>& f, const Tile& tile, int64_t from, int64_t to, S* v,         \
-                                int32_t* left, const Outputs<X, S>& out) {                                        \
-    forward_any(f, tile, from, to, v, left, out);                                                                 \
-  }
-NEUROAV_RUN_STEPS(float, float)
-NEUROAV_RUN_STEPS(double, double)
-NEUROAV_RUN_STEPS(BFloat16, float)
-NEUROAV_RUN_STEPS(Half, float)
 
 // Copies the tile's rows from (B, N) to one after the other; fills them where there is no source.
 template <class T>
@@ -290,6 +239,7 @@ void forward(const Sizes& size, uintptr_t x, uintptr_t theta, const Sizes& theta
   const Plan plan(size, kTile);
   plan.run(steps, threads, [&](int64_t task) {
     State<S> state(plan, refractory > 0);
+    Buffers<S> buffers;
     plan.for_each_tile(task, [&](const Tile& tile) {
       state.load(f.v0, f.left, neurons, tile, f.v_rest);
       for (int64_t t = 0; t < steps; t += stretch) {
@@ -297,7 +247,8 @@ void forward(const Sizes& size, uintptr_t x, uintptr_t theta, const Sizes& theta
           const int64_t before = (t / keep - 1) * plane;
           state.store(neurons, tile, pointer<S>(kept) + before, pointer<int32_t>(kept_left) + before);
         }
-        run_steps(f, tile, t, std::min(t + stretch, steps), state.v.data(), state.left.data(), out);
+        run_steps(f, tile, t, std::min(t + stretch, steps), state.v.data(), state.left.data(), out,
+                  buffers);
       }
       state.store(neurons, tile, pointer<S>(v), pointer<int32_t>(left_after));
     });
@@ -305,18 +256,6 @@ void forward(const Sizes& size, uintptr_t x, uintptr_t theta, const Sizes& theta
 }
 
 // ----------------------------------------------------------------------------------------------------------- backward
-
-// The sum of `count` values in a fixed order: eight running sums that vectorise.
-template <class T>
-NEUROAV_INTO_CLONE double ordered_sum(const T* values, int64_t count) {
-  double sums[8] = {};
-  int64_t i = 0;
-  for (; i + 8 <= count; i += 8) {
-    for (int64_t lane = 0; lane < 8; ++lane) sums[lane] += values[i + lane];
-  }
-  for (; i < count; ++i) sums[i % 8] += values[i];
-  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
-}
 
 // A gradient of sizes 1 or full along T, B and N, summed in double over what was broadcast, one part per task that
 // shares an element with others; absent where `data` is null, written straight to `data` where nothing is summed.
@@ -333,8 +272,7 @@ class BroadcastGrad {
   explicit operator bool() const { return data_ != nullptr; }
 
   // Adds the gradients of `count` neurons from (t, b, n) on, in a task.
-  NEUROAV_INTO_CLONE void add(int64_t task, int64_t chunks, int64_t t, int64_t b, int64_t n, int64_t count,
-                              const T* values) {
+  void add(int64_t task, int64_t chunks, int64_t t, int64_t b, int64_t n, int64_t count, const T* values) {
     const int64_t row = ((size_[0] > 1 ? t : 0) * size_[1] + (size_[1] > 1 ? b : 0)) * size_[2];
     if (direct_) {
       std::copy_n(values, count, data_ + row + n);
@@ -374,6 +312,7 @@ struct Backward : Neurons<X, S> {
   Signal<const S> grad_h;
   Signal<X> grad_x;
   LifBack<S> back;
+  int surrogate;
   int64_t chunks;
   BroadcastGrad<S>*grad_theta, *grad_decay;
   bool general() const {
@@ -390,151 +329,56 @@ struct Trace {
   const S* before;             // v before the step `first`, the tile's rows one after the other; for the decay only
 };
 
-// One step back of a block. Without kGeneral: reset detached, no refractory steps, no gradients of or to h or theta.
-template <int kCode, bool kLanes, bool kGeneral, class S>
-NEUROAV_INTO_CLONE void backward_block(const LifBack<S>& shared, bool unit_gain, int64_t count, const S* __restrict h,
-                                       const int32_t* __restrict left, const S* __restrict theta,
-                                       const S* __restrict decay, const S* __restrict grad_spikes,
-                                       const S* __restrict grad_h, S* __restrict carry, S* __restrict grad_x,
-                                       S* __restrict totals, S* __restrict to_theta) {
-  const S one_theta = *theta, one_decay = *decay;
-  LifBack<S> back = shared;
-  if (!kGeneral) back.detach = true;
-  for (int64_t i = 0; i < count; ++i) {
-    const S loss = kLanes ? decay[i] : one_decay;
-    const bool resting = kGeneral && left[i] > 0;
-    S total, grad_theta;
-    lif_back<kCode>(back, h[i], kLanes ? theta[i] : one_theta, resting, grad_spikes[i], kGeneral ? grad_h[i] : S(0),
-                    carry[i], total, grad_theta);
-    const S to_x = unit_gain ? total : total * loss, to_before = total * (1 - loss);
-    grad_x[i] = resting ? S(0) : to_x;
-    carry[i] = resting ? total : to_before;
-    if (kGeneral) {
-      totals[i] = resting ? S(0) : total;
-      to_theta[i] = grad_theta;
-    }
-  }
-}
-
-// Adds the decay's gradient of one step: that of h, times the force x - (v - v_rest) that the decay multiplies.
-template <class S>
-NEUROAV_INTO_CLONE void add_decay_grad(bool unit_gain, S v_rest, int64_t count, const S* __restrict totals,
-                                       const S* __restrict x, const S* __restrict v, S* __restrict sum) {
-  for (int64_t i = 0; i < count; ++i) {
-    const S away = v[i] - v_rest, force = (unit_gain ? S(0) : x[i]) - away;
-    sum[i] += totals[i] == 0 ? S(0) : totals[i] * force;
-  }
-}
-
 template <class X, class S>
-NEUROAV_INTO_CLONE void after_reset(const Neurons<X, S>& f, int64_t count, const S* h, const int32_t* left,
-                                    const S* theta, S* v) {
-  for (int64_t i = 0; i < count; ++i) {
-    const bool fired = lif_fires(h[i], theta[i], f.strict) & !(left[i] > 0);
-    const S reset = lif_after_spike(h[i], theta[i], f.v_rest, f.hard);
-    v[i] = fired ? reset : h[i];
-  }
-}
-
-// Buffers of a block, and what a block of zeros is read from.
-template <class S>
-struct Block {
-  alignas(64) S grad_spikes[kBlock], grad_x[kBlock], theta[kBlock], decay[kBlock], x[kBlock], before[kBlock];
-  alignas(64) S totals[kBlock], to_theta[kBlock], zeros[kBlock];
-  alignas(64) int32_t no_steps[kBlock];
-  Block() {
-    std::fill_n(zeros, kBlock, S(0));
-    std::fill_n(no_steps, kBlock, 0);
-  }
-};
-
-template <class X, class S>
-NEUROAV_INTO_CLONE const S* grad_of_spikes(const Backward<X, S>& f, int64_t t, int64_t b, int64_t n, int64_t count,
-                                           Block<S>& block) {
-  if (!f.grad_spikes) return block.zeros;
+const S* grad_of_spikes(const Backward<X, S>& f, int64_t t, int64_t b, int64_t n, int64_t count, Buffers<S>& buffers) {
+  if (!f.grad_spikes) return buffers.zeros;
   const X* from = f.grad_spikes.at(t, b, n);
-  if (f.grad_spikes.stride[2]) return as_state(from, count, block.grad_spikes);
-  const S one = *as_state(from, 1, block.grad_spikes);
-  return spread(&one, 0, count, block.grad_spikes);
+  if (f.grad_spikes.stride[2]) return as_state(from, count, buffers.spikes);
+  const S one = *as_state(from, 1, buffers.spikes);
+  return spread(&one, 0, count, buffers.spikes);
 }
 
+// The membrane before step t: where it is, or computed in a buffer from that before the reset of the step before.
 template <class X, class S>
-NEUROAV_INTO_CLONE void block_decay_grad(const Backward<X, S>& f, const Trace<S>& trace, int64_t t, int64_t b,
-                                         int64_t n, int64_t own, int64_t count, Block<S>& block, S* to_decay) {
-  const S* before = trace.before + own;
-  if (t > trace.first) {
-    const S* theta = spread(f.theta.at(t - 1, b, n), f.theta.stride[2], count, block.theta);
-    const int32_t* left = trace.left ? trace.left.at(t - 1, b, n) : block.no_steps;
-    after_reset(f, count, trace.h.at(t - 1, b, n), left, theta, block.before);
-    before = block.before;
+const S* membrane_before(const Backward<X, S>& f, const Trace<S>& trace, int64_t t, int64_t b, int64_t n, int64_t own,
+                         int64_t count, Buffers<S>& buffers) {
+  if (t == trace.first) return trace.before + own;
+  const S *h = trace.h.at(t - 1, b, n), *theta = f.theta.at(t - 1, b, n);
+  const int32_t* left = trace.left ? trace.left.at(t - 1, b, n) : buffers.no_steps;
+  for (int64_t i = 0; i < count; ++i) {
+    const S th = theta[i * f.theta.stride[2]];
+    const bool fired = lif_fires(h[i], th, f.strict) & !(left[i] > 0);
+    buffers.before[i] = lif_after(h[i], th, f.v_rest, fired, f.hard);
   }
-  const S* x = f.unit_gain ? block.zeros : as_state(f.x.at(t, b, n), count, block.x);
-  add_decay_grad(f.unit_gain, f.v_rest, count, block.totals, x, before, to_decay + own);
+  return buffers.before;
 }
 
-template <int kCode, bool kLanes, bool kGeneral, class X, class S>
-NEUROAV_INTO_CLONE void backward_steps(const Backward<X, S>& f, const Tile& tile, int64_t task, const Trace<S>& trace,
-                                       int64_t to, S* carry, S* to_decay) {
-  Block<S> block;
+// Steps back from `to` to the first of the trace; `carry` and `to_decay` hold gradients of the tile's neurons.
+template <class X, class S>
+void back_steps(const Backward<X, S>& f, const Tile& tile, int64_t task, const Trace<S>& trace, int64_t to, S* carry,
+                S* to_decay, Buffers<S>& buffers) {
+  const bool general = f.general(), lanes = f.lanes() || general;
   for (int64_t t = to - 1; t >= trace.first; --t) {
-    for (int64_t row = 0; row < tile.rows; ++row) {
-      for (int64_t start = 0; start < tile.count; start += kBlock) {
-        const int64_t b = tile.b + row, n = tile.n + start, own = row * tile.count + start;
-        const int64_t count = std::min(kBlock, tile.count - start);
-        const S *theta = f.theta.at(t, b, n), *decay = f.decay + n * f.decay_stride;
-        if (kLanes) {
-          theta = spread(theta, f.theta.stride[2], count, block.theta);
-          decay = spread(decay, f.decay_stride, count, block.decay);
-        }
-        X* grad_x = f.grad_x.at(t, b, n);
-        S* grad_x_now = place_for(grad_x, block.grad_x);
-        backward_block<kCode, kLanes, kGeneral>(
-            f.back, f.unit_gain, count, trace.h.at(t, b, n), trace.left ? trace.left.at(t, b, n) : block.no_steps,
-            theta, decay, grad_of_spikes(f, t, b, n, count, block), f.grad_h ? f.grad_h.at(t, b, n) : block.zeros,
-            carry + own, grad_x_now, block.totals, block.to_theta);
-        put_away(grad_x_now, count, grad_x);
-        if (kGeneral && *f.grad_theta) f.grad_theta->add(task, f.chunks, t, b, n, count, block.to_theta);
-        if (kGeneral && *f.grad_decay) block_decay_grad(f, trace, t, b, n, own, count, block, to_decay);
+    for_each_block(tile, [&](int64_t b, int64_t n, int64_t own, int64_t count) {
+      const S *theta = f.theta.at(t, b, n), *decay = f.decay + n * f.decay_stride;
+      if (lanes) {
+        theta = spread(theta, f.theta.stride[2], count, buffers.theta);
+        decay = spread(decay, f.decay_stride, count, buffers.decay);
       }
-    }
-  }
-}
-
-template <int kCode, class X, class S>
-NEUROAV_INTO_CLONE void backward_steps(const Backward<X, S>& f, const Tile& tile, int64_t task, const Trace<S>& trace,
-                                       int64_t to, S* carry, S* to_decay) {
-  if (f.lanes()) {
-    f.general() ? backward_steps<kCode, true, true>(f, tile, task, trace, to, carry, to_decay)
-                : backward_steps<kCode, true, false>(f, tile, task, trace, to, carry, to_decay);
-  } else {
-    f.general() ? backward_steps<kCode, false, true>(f, tile, task, trace, to, carry, to_decay)
-                : backward_steps<kCode, false, false>(f, tile, task, trace, to, carry, to_decay);
-  }
-}
-
-#define NEUROAV_RUN_BACK(NAME, CODE, X, S)                                                                       \
-  NEUROAV_CLONES void NAME(const Backward<X, S>& f, const Tile& tile, int64_t task, const Trace<S>& trace,       \
-                           int64_t to, S* carry, S* to_decay) {                                                  \
-    backward_steps<CODE>(f, tile, task, trace, to, carry, to_decay);                                             \
-  }
-#define NEUROAV_RUN_BACKS(X, S)                  \
-  NEUROAV_RUN_BACK(back_atan, kATan, X, S)       \
-  NEUROAV_RUN_BACK(back_sigmoid, kSigmoid, X, S) \
-  NEUROAV_RUN_BACK(back_fast, kFastSigmoid, X, S) \
-  NEUROAV_RUN_BACK(back_triangle, kTriangle, X, S)
-NEUROAV_RUN_BACKS(float, float)
-NEUROAV_RUN_BACKS(double, double)
-NEUROAV_RUN_BACKS(BFloat16, float)
-NEUROAV_RUN_BACKS(Half, float)
-
-template <class X, class S>
-void run_back(int surrogate, const Backward<X, S>& f, const Tile& tile, int64_t task, const Trace<S>& trace, int64_t to,
-              S* carry, S* to_decay) {
-  switch (surrogate) {
-    case kATan: return back_atan(f, tile, task, trace, to, carry, to_decay);
-    case kSigmoid: return back_sigmoid(f, tile, task, trace, to, carry, to_decay);
-    case kFastSigmoid: return back_fast(f, tile, task, trace, to, carry, to_decay);
-    default: return back_triangle(f, tile, task, trace, to, carry, to_decay);
+      X* grad_x = f.grad_x.at(t, b, n);
+      S* grad_x_now = place_for(grad_x, buffers.grad_x);
+      run(BackwardBlock<S>{f.back, f.surrogate, f.unit_gain, lanes, general, count, trace.h.at(t, b, n),
+                           trace.left ? trace.left.at(t, b, n) : buffers.no_steps, theta, decay,
+                           grad_of_spikes(f, t, b, n, count, buffers), f.grad_h ? f.grad_h.at(t, b, n) : buffers.zeros,
+                           carry + own, grad_x_now, buffers.totals, buffers.to_theta});
+      put_away(grad_x_now, count, grad_x);
+      if (*f.grad_theta) f.grad_theta->add(task, f.chunks, t, b, n, count, buffers.to_theta);
+      if (*f.grad_decay) {
+        const S* x = as_state(f.x.at(t, b, n), count, buffers.x);
+        const S* v = membrane_before(f, trace, t, b, n, own, count, buffers);
+        run(DecayBlock<S>{f.unit_gain, f.v_rest, count, buffers.totals, x, v, to_decay + own});
+      }
+    });
   }
 }
 
@@ -545,7 +389,7 @@ class Membranes {
   Membranes(const Backward<X, S>& f, const Plan& plan, uintptr_t kept, uintptr_t kept_left)
       : f_(f), kept_(pointer<const S>(kept)), kept_left_(pointer<const int32_t>(kept_left)),
         state_(plan, f.refractory > 0), stretch_(f.keep > 1 ? std::min(f.keep, f.size[0]) : f.size[0]) {
-    before_.reserve(plan.rows * plan.chunk);
+    if (*f.grad_decay) before_.reserve(plan.rows * plan.chunk);
     if (f.keep == 1) return;
     h_.reserve(stretch_ * plan.rows * plan.chunk);
     if (f.refractory) left_.reserve(stretch_ * plan.rows * plan.chunk);
@@ -554,11 +398,11 @@ class Membranes {
   int64_t stretch() const { return stretch_; }
 
   // The membranes of [first, to), first being a multiple of the stretch.
-  Trace<S> trace(const Tile& tile, int64_t first, int64_t to) {
+  Trace<S> trace(const Tile& tile, int64_t first, int64_t to, Buffers<S>& buffers) {
     const int64_t neurons = f_.size[2], plane = f_.size[1] * neurons;
     const int64_t row = first > 0 ? (first / stretch_ - 1) * plane : 0;
     state_.load(first > 0 ? kept_ + row : f_.v0, first > 0 ? kept_left_ + row : f_.left, neurons, tile, f_.v_rest);
-    std::copy_n(state_.v.data(), tile.rows * tile.count, before_.data());
+    if (before_.data()) std::copy_n(state_.v.data(), tile.rows * tile.count, before_.data());
     if (f_.keep == 1) {
       const Sizes stride{plane, neurons, 1};
       return {first, {kept_, stride}, {f_.refractory ? kept_left_ : nullptr, stride}, before_.data()};
@@ -566,9 +410,10 @@ class Membranes {
     // As if the buffers held all steps and neurons.
     const Sizes stride{tile.rows * tile.count, tile.count, 1};
     const int64_t origin = first * stride[0] + tile.b * stride[1] + tile.n;
-    const Outputs<X, S> out{{nullptr, {}}, {h_.data() - origin, stride}, {left_.data() - origin, stride}};
-    run_steps(f_, tile, first, to, state_.v.data(), state_.left.data(), out);
-    return {first, {out.h.data, stride}, {f_.refractory ? out.left.data : nullptr, stride}, before_.data()};
+    const Outputs<X, S> out{
+        {nullptr, {}}, {h_.data() - origin, stride}, {f_.refractory ? left_.data() - origin : nullptr, stride}};
+    run_steps(f_, tile, first, to, state_.v.data(), state_.left.data(), out, buffers);
+    return {first, {out.h.data, stride}, {out.left.data, stride}, before_.data()};
   }
 
  private:
@@ -596,10 +441,13 @@ void backward(const Sizes& size, uintptr_t grad_spikes, const Sizes& grad_stride
                               pointer<const S>(v0), pointer<const S>(decay), decay_size > 1, static_cast<S>(v_rest),
                               hard, strict, unit_gain, refractory, pointer<const int32_t>(left), keep};
   const LifBack<S> back{static_cast<S>(v_rest), static_cast<S>(alpha), static_cast<S>(scale), hard, strict, detach};
-  const Backward<X, S> f{neurons, {pointer<const X>(grad_spikes), grad_stride}, contiguous<const S>(grad_membrane, size),
-                         contiguous<X>(grad_x, size), back, plan.chunks(), &to_theta, &to_decay};
+  const Backward<X, S> f{neurons,
+                         {pointer<const X>(grad_spikes), grad_stride},
+                         contiguous<const S>(grad_membrane, size),
+                         contiguous<X>(grad_x, size), back, surrogate, plan.chunks(), &to_theta, &to_decay};
   plan.run(size[0], threads, [&](int64_t task) {
     Membranes<X, S> membranes(f, plan, kept, kept_left);
+    Buffers<S> buffers;
     Buffer<S> carry, decay_sums;
     carry.reserve(plan.rows * plan.chunk);
     decay_sums.reserve(plan.rows * plan.chunk);
@@ -608,7 +456,8 @@ void backward(const Sizes& size, uintptr_t grad_spikes, const Sizes& grad_stride
       std::fill_n(decay_sums.data(), tile.rows * tile.count, S(0));
       for (int64_t to = size[0]; to > 0;) {
         const int64_t first = (to - 1) / membranes.stretch() * membranes.stretch();
-        run_back(surrogate, f, tile, task, membranes.trace(tile, first, to), to, carry.data(), decay_sums.data());
+        const Trace<S> trace = membranes.trace(tile, first, to, buffers);
+        back_steps(f, tile, task, trace, to, carry.data(), decay_sums.data(), buffers);
         to = first;
       }
       if (to_decay) {

@@ -73,7 +73,7 @@ __device__ void forward(Sizes size, const Rules<T>& rules, const T* x, Theta<T> 
       if (membrane) membrane[i] = h;
       if (left_kept) left_kept[i] = left;
       if (rules.refractory) left = lif_steps_left(left, fired, rules.refractory);
-      v = fired ? lif_after_spike(h, th, rules.v_rest, rules.hard != 0) : h;
+      v = lif_after(h, th, rules.v_rest, fired, rules.hard != 0);
     }
     v_out[b * size.n + n] = v;
     if (left_out) left_out[b * size.n + n] = left;
@@ -112,7 +112,7 @@ __device__ T membrane_before(const Backward<T>& f, long long t, long long b, lon
   const long long i = ((t - 1) * f.size.b + b) * f.size.n + n;
   const T h = f.membrane[i], th = f.theta.at(t - 1, b, n);
   const bool fired = lif_fires(h, th, f.rules.strict != 0) && !(f.left_kept && f.left_kept[i] > 0);
-  return fired ? lif_after_spike(h, th, f.rules.v_rest, f.rules.hard != 0) : h;
+  return lif_after(h, th, f.rules.v_rest, fired, f.rules.hard != 0);
 }
 
 template <int kCode, class T>
