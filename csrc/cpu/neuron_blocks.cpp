@@ -135,19 +135,44 @@ NEUROAV_INTO_CLONE void backward_block(const BackwardBlock<S>& o) {
 NEUROAV_CLONES void run(const BackwardBlock<float>& o) { backward_block(o); }
 NEUROAV_CLONES void run(const BackwardBlock<double>& o) { backward_block(o); }
 
-template <bool kUnitGain, class S>
+template <bool kHard, bool kStrict, bool kUnitGain, bool kGiven, class S>
 NEUROAV_INTO_CLONE void decay_loop(S v_rest, int64_t count, const S* __restrict totals, const S* __restrict x,
-                                   const S* __restrict v, S* __restrict sum) {
+                                   const S* __restrict given, const S* __restrict h, const S* __restrict theta,
+                                   const int32_t* __restrict left, S* __restrict sum) {
   for (int64_t i = 0; i < count; ++i) {
-    const S force = kUnitGain ? v_rest - v[i] : x[i] - (v[i] - v_rest);
-    sum[i] += totals[i] * force;
+    S v;
+    if (kGiven) {
+      v = given[i];
+    } else {
+      v = lif_after(h[i], theta[i], v_rest, lif_fires(h[i], theta[i], kStrict) & !(left[i] > 0), kHard);
+    }
+    sum[i] += totals[i] * (kUnitGain ? v_rest - v : x[i] - (v - v_rest));
   }
 }
+
+template <bool kHard, bool kStrict, bool kUnitGain, class S>
+NEUROAV_INTO_CLONE void decay_block(const DecayBlock<S>& o) {
+  if (o.v) {
+    decay_loop<kHard, kStrict, kUnitGain, true>(o.v_rest, o.count, o.totals, o.x, o.v, o.h, o.theta, o.left, o.sum);
+  } else {
+    decay_loop<kHard, kStrict, kUnitGain, false>(o.v_rest, o.count, o.totals, o.x, o.v, o.h, o.theta, o.left, o.sum);
+  }
+}
+
+template <bool kHard, bool kStrict, class S>
+NEUROAV_INTO_CLONE void decay_block(const DecayBlock<S>& o) {
+  o.unit_gain ? decay_block<kHard, kStrict, true>(o) : decay_block<kHard, kStrict, false>(o);
+}
+
 template <class S>
 NEUROAV_INTO_CLONE void decay_block(const DecayBlock<S>& o) {
-  o.unit_gain ? decay_loop<true>(o.v_rest, o.count, o.totals, o.x, o.v, o.sum)
-              : decay_loop<false>(o.v_rest, o.count, o.totals, o.x, o.v, o.sum);
+  if (o.hard) {
+    o.strict ? decay_block<true, true>(o) : decay_block<true, false>(o);
+  } else {
+    o.strict ? decay_block<false, true>(o) : decay_block<false, false>(o);
+  }
 }
+
 NEUROAV_CLONES void run(const DecayBlock<float>& o) { decay_block(o); }
 NEUROAV_CLONES void run(const DecayBlock<double>& o) { decay_block(o); }
 

@@ -46,13 +46,16 @@ void run(const BackwardBlock<float>& block);
 void run(const BackwardBlock<double>& block);
 
 // The decay's gradient of one step is that of h times the force x - (v - v_rest) that the decay multiplies, or, with
-// unit gain, -(v - v_rest). `v` is the membrane before the step.
+// unit gain, -(v - v_rest), where v is the membrane before the step: given, or that after the step before.
 template <class S>
 struct DecayBlock {
-  bool unit_gain;
+  bool hard, strict, unit_gain;
   S v_rest;
   int64_t count;
-  const S *totals, *x, *v;
+  const S *totals, *x;
+  const S* v;          // or, where that is null,
+  const S *h, *theta;  // membrane before reset, threshold
+  const int32_t* left;  // and refractory steps of the step before
   S* sum;
 };
 

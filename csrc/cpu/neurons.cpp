@@ -28,10 +28,10 @@ namespace {
 
 using namespace neuroav;
 
-constexpr int64_t kTile = 16384;        // neurons of a task at once: membranes of 64 KiB, runs of as much memory
+constexpr int64_t kTile = 32768;        // neurons of a task at once: membranes of 128 KiB, runs of as much memory
 constexpr int64_t kRecomputed = 32768;  // membranes that are computed again at once
-constexpr int64_t kMostGroups = 16;     // of batch rows
-constexpr int64_t kGroup = 4096;        // neurons that are worth a group of their own
+constexpr int64_t kMostParts = 16;      // that a sum over batch rows is cut into
+constexpr int64_t kPart = 4096;         // neurons that are worth a part of their own
 constexpr int64_t kThread = 32768;      // neurons times steps that are worth a thread
 
 using Sizes = std::array<int64_t, 3>;  // over (T, B, N)
@@ -74,11 +74,17 @@ struct Tile {
 
 // How the neurons are cut into tasks: groups of batch rows by chunks of neurons, each worked off in tiles.
 struct Plan {
-  int64_t batch, neurons, groups, chunk, rows;
+  int64_t steps, batch, neurons, threads, groups, chunk, rows;
 
-  Plan(const Sizes& size, int64_t most) : batch(size[1]), neurons(size[2]) {
-    groups = std::clamp(batch * neurons / kGroup, int64_t{1}, std::min(kMostGroups, std::max<int64_t>(batch, 1)));
-    chunk = std::min(std::max<int64_t>(neurons, 1), most);
+  // With `sums`, gradients are summed over tasks, which must not depend on the number of threads then.
+  Plan(const Sizes& size, int64_t most, int wanted_threads, bool sums)
+      : steps(size[0]), batch(size[1]), neurons(size[2]) {
+    const int64_t all = batch * neurons;
+    threads = std::clamp<int64_t>(steps * all / kThread, 1, std::max(wanted_threads, 1));
+    const int64_t pieces = sums ? std::clamp<int64_t>(all / kPart, 1, kMostParts) : threads;
+    groups = std::clamp<int64_t>(batch, 1, pieces);
+    const int64_t share = std::max((all + pieces - 1) / pieces, kBlock);
+    chunk = std::clamp<int64_t>(neurons, 1, std::min((share + kBlock - 1) / kBlock * kBlock, most));
     rows = std::max<int64_t>(most / chunk, 1);
   }
   int64_t chunks() const { return (neurons + chunk - 1) / chunk; }
@@ -93,11 +99,9 @@ struct Plan {
   }
 
   template <class Work>
-  void run(int64_t steps, int threads, const Work& work) const {
-    const int64_t worth = steps * batch * neurons / kThread;
-    threads = static_cast<int>(std::clamp<int64_t>(worth, 1, std::max(threads, 1)));
+  void run(const Work& work) const {
     const int64_t count = tasks();
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+#pragma omp parallel for schedule(static) num_threads(static_cast<int>(threads)) if (threads > 1)
     for (int64_t task = 0; task < count; ++task) work(task);
   }
 };
@@ -144,7 +148,7 @@ struct Outputs {
 // Buffers of a block, and what a block of nothing is read from.
 template <class S>
 struct Buffers {
-  alignas(64) S x[kBlock], theta[kBlock], decay[kBlock], spikes[kBlock], before[kBlock];
+  alignas(64) S x[kBlock], theta[kBlock], decay[kBlock], spikes[kBlock];
   alignas(64) S grad_x[kBlock], totals[kBlock], to_theta[kBlock], zeros[kBlock];
   alignas(64) int32_t no_steps[kBlock];
   Buffers() {
@@ -236,8 +240,8 @@ void forward(const Sizes& size, uintptr_t x, uintptr_t theta, const Sizes& theta
   const Outputs<X, S> out{contiguous<X>(spikes, size), contiguous<S>(keep == 1 ? kept : 0, size),
                           contiguous<int32_t>(keep == 1 ? kept_left : 0, size)};
   const int64_t steps = size[0], neurons = size[2], stretch = keep > 1 ? keep : steps, plane = size[1] * neurons;
-  const Plan plan(size, kTile);
-  plan.run(steps, threads, [&](int64_t task) {
+  const Plan plan(size, kTile, threads, false);
+  plan.run([&](int64_t task) {
     State<S> state(plan, refractory > 0);
     Buffers<S> buffers;
     plan.for_each_tile(task, [&](const Tile& tile) {
@@ -338,19 +342,21 @@ const S* grad_of_spikes(const Backward<X, S>& f, int64_t t, int64_t b, int64_t n
   return spread(&one, 0, count, buffers.spikes);
 }
 
-// The membrane before step t: where it is, or computed in a buffer from that before the reset of the step before.
+// Adds the decay's gradients of a block whose gradients of h are in buffers.totals.
 template <class X, class S>
-const S* membrane_before(const Backward<X, S>& f, const Trace<S>& trace, int64_t t, int64_t b, int64_t n, int64_t own,
-                         int64_t count, Buffers<S>& buffers) {
-  if (t == trace.first) return trace.before + own;
-  const S *h = trace.h.at(t - 1, b, n), *theta = f.theta.at(t - 1, b, n);
-  const int32_t* left = trace.left ? trace.left.at(t - 1, b, n) : buffers.no_steps;
-  for (int64_t i = 0; i < count; ++i) {
-    const S th = theta[i * f.theta.stride[2]];
-    const bool fired = lif_fires(h[i], th, f.strict) & !(left[i] > 0);
-    buffers.before[i] = lif_after(h[i], th, f.v_rest, fired, f.hard);
+void add_to_decay(const Backward<X, S>& f, const Trace<S>& trace, int64_t t, int64_t b, int64_t n, int64_t own,
+                  int64_t count, Buffers<S>& buffers, S* to_decay) {
+  const S* x = as_state(f.x.at(t, b, n), count, buffers.x);
+  DecayBlock<S> block{f.hard, f.strict, f.unit_gain, f.v_rest, count, buffers.totals, x, nullptr, nullptr, nullptr,
+                      nullptr, to_decay + own};
+  if (t == trace.first) {
+    block.v = trace.before + own;
+  } else {
+    block.h = trace.h.at(t - 1, b, n);
+    block.theta = spread(f.theta.at(t - 1, b, n), f.theta.stride[2], count, buffers.theta);
+    block.left = trace.left ? trace.left.at(t - 1, b, n) : buffers.no_steps;
   }
-  return buffers.before;
+  run(block);
 }
 
 // Steps back from `to` to the first of the trace; `carry` and `to_decay` hold gradients of the tile's neurons.
@@ -373,11 +379,7 @@ void back_steps(const Backward<X, S>& f, const Tile& tile, int64_t task, const T
                            carry + own, grad_x_now, buffers.totals, buffers.to_theta});
       put_away(grad_x_now, count, grad_x);
       if (*f.grad_theta) f.grad_theta->add(task, f.chunks, t, b, n, count, buffers.to_theta);
-      if (*f.grad_decay) {
-        const S* x = as_state(f.x.at(t, b, n), count, buffers.x);
-        const S* v = membrane_before(f, trace, t, b, n, own, count, buffers);
-        run(DecayBlock<S>{f.unit_gain, f.v_rest, count, buffers.totals, x, v, to_decay + own});
-      }
+      if (*f.grad_decay) add_to_decay(f, trace, t, b, n, own, count, buffers, to_decay);
     });
   }
 }
@@ -435,7 +437,8 @@ void backward(const Sizes& size, uintptr_t grad_spikes, const Sizes& grad_stride
               uintptr_t grad_v0, uintptr_t grad_decay, int threads) {
   py::gil_scoped_release unlocked;
   const int64_t stretch = std::clamp<int64_t>(keep, 1, std::max<int64_t>(size[0], 1));
-  const Plan plan(size, keep > 1 ? std::clamp(kRecomputed / stretch, int64_t{256}, kTile) : kTile);
+  const bool sums = (grad_theta && theta_size != size) || grad_decay;
+  const Plan plan(size, keep > 1 ? std::clamp(kRecomputed / stretch, kBlock, kTile) : kTile, threads, sums);
   BroadcastGrad<S> to_theta(grad_theta, theta_size, size, plan), to_decay(grad_decay, {1, 1, decay_size}, size, plan);
   const Neurons<X, S> neurons{size, contiguous<const X>(x, size), {pointer<const S>(theta), theta_stride},
                               pointer<const S>(v0), pointer<const S>(decay), decay_size > 1, static_cast<S>(v_rest),
@@ -445,7 +448,7 @@ void backward(const Sizes& size, uintptr_t grad_spikes, const Sizes& grad_stride
                          {pointer<const X>(grad_spikes), grad_stride},
                          contiguous<const S>(grad_membrane, size),
                          contiguous<X>(grad_x, size), back, surrogate, plan.chunks(), &to_theta, &to_decay};
-  plan.run(size[0], threads, [&](int64_t task) {
+  plan.run([&](int64_t task) {
     Membranes<X, S> membranes(f, plan, kept, kept_left);
     Buffers<S> buffers;
     Buffer<S> carry, decay_sums;

@@ -48,16 +48,22 @@ torch.library.define(
 
 def _no_outputs(x, theta, refractory, keep, new):
     """Return the outputs of the op, their contents undefined; ``new(like, shape, dtype)`` makes the large ones."""
-    steps, *state = x.shape
-    rows = steps if keep == 1 else torch.sym_max(steps - 1, 0) // keep if keep else 0
-    resting = state if refractory else (0, state[1])
+    _, batch, neurons = x.shape
+    state, resting = (batch, neurons), (batch if refractory else 0, neurons)
     return (
         new(x, x.shape, x.dtype),
         theta.new_empty(state),
         x.new_empty(resting, dtype=torch.int32),
-        new(x, (rows, *state), theta.dtype),
-        x.new_empty((rows, *resting), dtype=torch.int32),
+        new(x, _kept_shape(x, state, keep), theta.dtype),
+        x.new_empty(_kept_shape(x, resting, keep), dtype=torch.int32),
     )
+
+
+def _kept_shape(x: Tensor, state: tuple, keep: int) -> tuple:
+    """Every step, nothing, or some steps, flat: so that no number of steps is a special case to a compiler."""
+    if keep <= 1:
+        return (x.shape[0], *state) if keep else (0,)
+    return (torch.sym_max((x.shape[0] - 1) // keep, 1) * math.prod(state),)
 
 
 def _new(like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -118,6 +124,9 @@ def _dynamic_lif_cpu(
     x, v0, decay, left = (None if each is None else each.contiguous() for each in (x, v0, decay, left))
     theta, theta_stride = _strides(theta)
     outputs = _no_outputs(x, theta, refractory, keep, _pooled)
+    if keep > 1 and x.shape[0] <= keep:  # nothing is kept
+        for each in outputs[3:]:
+            each.zero_()
     spikes, v, left_after, kept, kept_left = map(_address, outputs)
     getattr(cpu.module, f"lif_forward_{_name(x.dtype)}")(
         x.shape, _address(x), _address(theta), theta_stride, _address(v0), _address(decay), len(decay), _address(left),

@@ -111,7 +111,7 @@ def lif_forward(
     """Charge, fire, reset, step by step; returns spikes, last membrane, refractory steps left, what is kept of both.
 
     ``keep`` = 1 keeps the membrane before reset of every step, ``keep`` = k > 1 the membrane after reset of the steps
-    k, 2k, ... before the last; 0 keeps nothing. The refractory steps are kept as they are before those steps.
+    k, 2k, ... before the last, flat; 0 keeps nothing. The refractory steps are kept as they are before those steps.
     """
     wide = theta.expand(x.shape)
     spikes, kept, kept_left = torch.empty_like(x, memory_format=torch.contiguous_format), [], []
@@ -132,11 +132,14 @@ def lif_forward(
             kept.append(h)
         spikes[t] = fired
         v = torch.where(fired, v_rest if hard_reset else h - wide[t], h)
-    return spikes, v, rests, _stack(kept, v), _stack(kept_left, rests)
+    return spikes, v, rests, _stack(kept, v, keep), _stack(kept_left, rests, keep)
 
 
-def _stack(rows: list[Tensor], like: Tensor) -> Tensor:
-    return torch.stack(rows) if rows else like.new_empty(0, *like.shape)
+def _stack(rows: list[Tensor], like: Tensor, keep: int) -> Tensor:
+    """Return rows as one tensor, flat if they are not all steps; zeros in place of none of them."""
+    if keep <= 1:
+        return torch.stack(rows) if rows else like.new_empty(0, *like.shape if keep else ())
+    return torch.cat([row.flatten() for row in rows or [torch.zeros_like(like)]])
 
 
 def _steps_left(x: Tensor, left: Tensor | None, refractory: int) -> Tensor:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from neuroav.kernels import cpu, neurons, reference
 from neuroav.neurons import ATan, FastSigmoid, Sigmoid, Surrogate, Triangle
@@ -216,7 +218,7 @@ def test_cpu_kernel_is_the_reference_in_double(case):
 @needs_extension
 @pytest.mark.parametrize("theta", ["TBN", "TB", "TN", ""])
 def test_thread_count_does_not_change_a_bit(theta):
-    case = Case(size=(4, 19, 2100), theta=theta, hard=False, tau_per_neuron=theta == "TN")
+    case = Case(size=(4, 19, 2100), theta=theta, hard=False, tau_per_neuron=theta == "TN", refractory=len(theta) % 2)
     inputs, output_grads = case.inputs(), case.output_grads()
     before, results = torch.get_num_threads(), []
     try:
@@ -275,7 +277,97 @@ def test_backward_op_is_registered_soundly(keep, refractory):
     x, theta, v0, decay = case.inputs()
     _, _, *kept = reference_forward(case, x, theta, v0, decay, keep)
     shared = *kept, theta, v0, decay, case.left(), *case.options, keep, x.dtype
-    for given, needs in ((x, (True, True, True)), (x if keep > 1 else None, 3 * (False,))):
+    for x_given, needs in ((x, (True, True, True)), (x if keep > 1 else None, 3 * (False,))):
         torch.library.opcheck(
-            torch.ops.neuroav.dynamic_lif_backward, (torch.ones_like(x), None, None, given, *shared, *needs)
+            torch.ops.neuroav.dynamic_lif_backward, (torch.ones_like(x), None, None, x_given, *shared, *needs)
         )
+
+
+LAYOUTS = {
+    "contiguous": lambda each: each,
+    "transposed": lambda each: each.transpose(0, -1).contiguous().transpose(0, -1),
+    "every second": lambda each: each.repeat_interleave(2, -1)[..., ::2],
+    "offset": lambda each: torch.cat([each[:1], each])[1:],
+}
+
+
+@needs_extension
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    case=st.builds(
+        Case,
+        size=st.tuples(st.integers(0, 7), st.integers(0, 5), st.sampled_from([0, 1, 2, 15, 16, 17, 33, 70])),
+        theta=st.sampled_from(["TBN", "TB", "TN", "BN", "T", "B", "N", ""]),
+        hard=st.booleans(),
+        detach=st.booleans(),
+        surrogate=st.sampled_from(SURROGATES),
+        tau_per_neuron=st.booleans(),
+        v_rest=st.sampled_from([0.0, 0.1, -0.5]),
+        dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]),
+        strict=st.booleans(),
+        unit_gain=st.booleans(),
+        refractory=st.integers(0, 3),
+    ),
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    keep=st.integers(1, 5),
+    odd=st.sampled_from([None, torch.nan, torch.inf, -torch.inf]),
+)
+def test_any_options_give_the_references_bits_and_gradients(case, layout, keep, odd):
+    inputs = [LAYOUTS[layout](each) if each.dim() > 1 and each.numel() else each for each in case.inputs()]
+    if odd is not None and inputs[0].numel():
+        inputs[0] = inputs[0].clone()
+        inputs[0][..., ::3] = odd
+    arguments = *inputs, case.left(), *case.options, keep
+    actual = torch.ops.neuroav.dynamic_lif(*arguments)
+    expected = reference.lif_forward(*inputs, case.left(), *case.dynamics, keep)
+    for one, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+    if odd is not None:
+        return
+    grad_spikes, grad_v, grad_h = case.output_grads()
+    back = (grad_spikes, grad_v, grad_h if keep == 1 else None, inputs[0], *actual[3:], *inputs[1:], case.left())
+    needs = *case.options, keep, case.dtype, True, True, True
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5}.get(case.dtype, 1e-2)
+    for one, other in zip(
+        torch.ops.neuroav.dynamic_lif_backward(*back, *needs), reference.lif_backward(*back, *needs), strict=True
+    ):
+        assert one.dtype == other.dtype
+        if one.numel():
+            assert_close(one.double(), other.double(), tolerance if one.dtype == case.dtype else 1e-5)
+
+
+@needs_extension
+@pytest.mark.parametrize("case", OPTIONS[::3], ids=name)
+@pytest.mark.parametrize("keep", [2, 3, 5, 9])
+def test_membranes_computed_again_give_the_same_bits(case, keep):
+    inputs, (grad_spikes, grad_v, grad_h) = case.inputs(), case.output_grads()
+    full, full_grads = run_with_grads(op(case), inputs, (grad_spikes, grad_v, torch.zeros_like(grad_h)))
+    again, grads = run_with_grads(lambda *leaves: op(case, keep)(*leaves)[:2], inputs, (grad_spikes, grad_v))
+    assert torch.equal(again[0], full[0])
+    assert torch.equal(again[1], full[1])
+    for one, other in zip(grads, full_grads, strict=True):
+        assert torch.equal(one, other)
+
+
+@needs_extension
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_every_half_number_is_read_and_every_kind_written(dtype):
+    bits = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16)
+    x = bits.view(dtype).view(1, 1, -1)
+    one = torch.ones(1)  # with a unit gain and this decay, the membrane is the input
+    options = (0.0, True, False, True, 0, True, 0, 2.0, 1.0, 1)
+    *_, kept, kept_left = torch.ops.neuroav.dynamic_lif(x, torch.full((1, 1, 1), torch.inf), None, one, None, *options)
+    torch.testing.assert_close(kept, x.float(), rtol=0, atol=0, equal_nan=True)
+    generator = torch.Generator().manual_seed(0)
+    random = torch.randint(-(1 << 31), 1 << 31, (1, 1, 1 << 16), generator=generator, dtype=torch.int64).int()
+    small = torch.randn(1, 1, 1 << 16, generator=generator) * 2.0 ** torch.linspace(-30, 20, 1 << 16)
+    # Halfway between two numbers, and a bit to either side.
+    halfway = (x.float().view(torch.int32) + (1 << (15 if dtype == torch.bfloat16 else 12))).view(torch.float32)
+    beside = torch.cat([halfway.view(torch.int32) + 1, halfway.view(torch.int32) - 1], -1).view(torch.float32)
+    for grad in (random.view(torch.float32), small, halfway, beside[..., : 1 << 16], beside[..., 1 << 16 :]):
+        none = torch.zeros(1, 1, 1, dtype=dtype).expand(x.shape)
+        written, *_ = torch.ops.neuroav.dynamic_lif_backward(
+            none, None, grad, x, torch.zeros_like(kept), kept_left, torch.ones(1, 1, 1), None, one, None, *options,
+            dtype, False, False, False,
+        )  # fmt: skip
+        torch.testing.assert_close(written, grad.to(dtype), rtol=0, atol=0, equal_nan=True)
