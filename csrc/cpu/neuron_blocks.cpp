@@ -74,6 +74,52 @@ NEUROAV_INTO_CLONE void forward_block(const ForwardBlock<S>& o) {
 NEUROAV_CLONES void run(const ForwardBlock<float>& o) { forward_block(o); }
 NEUROAV_CLONES void run(const ForwardBlock<double>& o) { forward_block(o); }
 
+template <bool kHard, bool kStrict, bool kUnitGain, bool kKeep, class S>
+NEUROAV_INTO_CLONE void pair_loop(const ForwardPair<S>& o, const S* __restrict x0, const S* __restrict x1,
+                                  S* __restrict v, S* __restrict spikes0, S* __restrict spikes1, S* __restrict kept0,
+                                  S* __restrict kept1) {
+  const S v_rest = o.v_rest, decay = o.decay, theta0 = o.theta[0], theta1 = o.theta[1];
+  const int64_t count = o.count;
+  for (int64_t i = 0; i < count; ++i) {
+    const S h0 = lif_charge(v[i], x0[i], decay, v_rest, kUnitGain);
+    const bool fired0 = lif_fires(h0, theta0, kStrict);
+    const S between = lif_after(h0, theta0, v_rest, fired0, kHard);
+    const S h1 = lif_charge(between, x1[i], decay, v_rest, kUnitGain);
+    const bool fired1 = lif_fires(h1, theta1, kStrict);
+    v[i] = lif_after(h1, theta1, v_rest, fired1, kHard);
+    spikes0[i] = fired0 ? S(1) : S(0);
+    spikes1[i] = fired1 ? S(1) : S(0);
+    if (kKeep) kept0[i] = h0;
+    if (kKeep) kept1[i] = h1;
+  }
+}
+
+template <bool kHard, bool kStrict, bool kUnitGain, class S>
+NEUROAV_INTO_CLONE void forward_pair(const ForwardPair<S>& o) {
+  if (o.kept[0]) {
+    pair_loop<kHard, kStrict, kUnitGain, true>(o, o.x[0], o.x[1], o.v, o.spikes[0], o.spikes[1], o.kept[0], o.kept[1]);
+  } else {
+    pair_loop<kHard, kStrict, kUnitGain, false>(o, o.x[0], o.x[1], o.v, o.spikes[0], o.spikes[1], o.kept[0], o.kept[1]);
+  }
+}
+
+template <bool kHard, bool kStrict, class S>
+NEUROAV_INTO_CLONE void forward_pair(const ForwardPair<S>& o) {
+  o.unit_gain ? forward_pair<kHard, kStrict, true>(o) : forward_pair<kHard, kStrict, false>(o);
+}
+
+template <class S>
+NEUROAV_INTO_CLONE void forward_pair(const ForwardPair<S>& o) {
+  if (o.hard) {
+    o.strict ? forward_pair<true, true>(o) : forward_pair<true, false>(o);
+  } else {
+    o.strict ? forward_pair<false, true>(o) : forward_pair<false, false>(o);
+  }
+}
+
+NEUROAV_CLONES void run(const ForwardPair<float>& o) { forward_pair(o); }
+NEUROAV_CLONES void run(const ForwardPair<double>& o) { forward_pair(o); }
+
 template <int kCode, bool kHard, bool kStrict, bool kDetach, bool kLanes, bool kGeneral, class S>
 NEUROAV_INTO_CLONE void backward_loop(const BackwardBlock<S>& o, const S* __restrict h, const int32_t* __restrict left,
                                       const S* __restrict theta, const S* __restrict decay,

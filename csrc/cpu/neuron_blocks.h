@@ -28,6 +28,21 @@ struct ForwardBlock {
 void run(const ForwardBlock<float>& block);
 void run(const ForwardBlock<double>& block);
 
+// Two steps at once, with single numbers for theta and decay and no refractory steps: the membrane between the two
+// stays in a register.
+template <class S>
+struct ForwardPair {
+  bool hard, strict, unit_gain;
+  S v_rest, decay, theta[2];
+  int64_t count;
+  const S* x[2];
+  S* v;
+  S *spikes[2], *kept[2];  // both kept may be null
+};
+
+void run(const ForwardPair<float>& pair);
+void run(const ForwardPair<double>& pair);
+
 // One step back of some neurons of one row. Not `general`: no gradients of theta, decay or the membrane, reset
 // detached, no refractory steps.
 template <class S>

@@ -148,7 +148,7 @@ struct Outputs {
 // Buffers of a block, and what a block of nothing is read from.
 template <class S>
 struct Buffers {
-  alignas(64) S x[kBlock], theta[kBlock], decay[kBlock], spikes[kBlock];
+  alignas(64) S x[2][kBlock], theta[kBlock], decay[kBlock], spikes[2][kBlock];
   alignas(64) S grad_x[kBlock], totals[kBlock], to_theta[kBlock], zeros[kBlock];
   alignas(64) int32_t no_steps[kBlock];
   Buffers() {
@@ -167,27 +167,52 @@ void for_each_block(const Tile& tile, const Work& work) {
   }
 }
 
+// Steps t and t + 1 of a tile without lanes or refractory steps.
+template <class X, class S>
+void run_pair(const Neurons<X, S>& f, const Tile& tile, int64_t t, S* v, const Outputs<X, S>& out,
+              Buffers<S>& buffers) {
+  for_each_block(tile, [&](int64_t b, int64_t n, int64_t own, int64_t count) {
+    ForwardPair<S> pair{f.hard, f.strict, f.unit_gain, f.v_rest, *f.decay, {}, count, {}, v + own, {}, {}};
+    for (int step = 0; step < 2; ++step) {
+      pair.theta[step] = *f.theta.at(t + step, b, n);
+      pair.x[step] = as_state(f.x.at(t + step, b, n), count, buffers.x[step]);
+      pair.spikes[step] = place_for(out.spikes.at(t + step, b, n), buffers.spikes[step]);
+      pair.kept[step] = out.h ? out.h.at(t + step, b, n) : nullptr;
+    }
+    run(pair);
+    for (int step = 0; step < 2; ++step) put_away(pair.spikes[step], count, out.spikes.at(t + step, b, n));
+  });
+}
+
+// One step of a tile.
+template <class X, class S>
+void run_step(const Neurons<X, S>& f, const Tile& tile, int64_t t, S* v, int32_t* left, const Outputs<X, S>& out,
+              Buffers<S>& buffers) {
+  const bool lanes = f.lanes() || f.refractory;
+  for_each_block(tile, [&](int64_t b, int64_t n, int64_t own, int64_t count) {
+    const S *theta = f.theta.at(t, b, n), *decay = f.decay + n * f.decay_stride;
+    if (lanes) {
+      theta = spread(theta, f.theta.stride[2], count, buffers.theta);
+      decay = spread(decay, f.decay_stride, count, buffers.decay);
+    }
+    X* spikes = out.spikes ? out.spikes.at(t, b, n) : nullptr;
+    S* spikes_now = spikes ? place_for(spikes, buffers.spikes[0]) : nullptr;
+    run(ForwardBlock<S>{f.hard, f.strict, f.unit_gain, lanes, f.refractory, f.v_rest, count,
+                        as_state(f.x.at(t, b, n), count, buffers.x[0]), theta, decay, v + own,
+                        left ? left + own : nullptr, spikes_now, out.h ? out.h.at(t, b, n) : nullptr,
+                        out.left ? out.left.at(t, b, n) : nullptr});
+    if (spikes) put_away(spikes_now, count, spikes);
+  });
+}
+
 // Runs the tile through steps [from, to); v and left hold the state of its neurons, row after row.
 template <class X, class S>
 void run_steps(const Neurons<X, S>& f, const Tile& tile, int64_t from, int64_t to, S* v, int32_t* left,
                const Outputs<X, S>& out, Buffers<S>& buffers) {
-  const bool lanes = f.lanes() || f.refractory;
-  for (int64_t t = from; t < to; ++t) {
-    for_each_block(tile, [&](int64_t b, int64_t n, int64_t own, int64_t count) {
-      const S *theta = f.theta.at(t, b, n), *decay = f.decay + n * f.decay_stride;
-      if (lanes) {
-        theta = spread(theta, f.theta.stride[2], count, buffers.theta);
-        decay = spread(decay, f.decay_stride, count, buffers.decay);
-      }
-      X* spikes = out.spikes ? out.spikes.at(t, b, n) : nullptr;
-      S* spikes_now = spikes ? place_for(spikes, buffers.spikes) : nullptr;
-      run(ForwardBlock<S>{f.hard, f.strict, f.unit_gain, lanes, f.refractory, f.v_rest, count,
-                          as_state(f.x.at(t, b, n), count, buffers.x), theta, decay, v + own,
-                          left ? left + own : nullptr, spikes_now, out.h ? out.h.at(t, b, n) : nullptr,
-                          out.left ? out.left.at(t, b, n) : nullptr});
-      if (spikes) put_away(spikes_now, count, spikes);
-    });
-  }
+  const bool pairs = !f.lanes() && !f.refractory && out.spikes;
+  int64_t t = from;
+  for (; pairs && t + 2 <= to; t += 2) run_pair(f, tile, t, v, out, buffers);
+  for (; t < to; ++t) run_step(f, tile, t, v, left, out, buffers);
 }
 
 // Copies the tile's rows from (B, N) to one after the other; fills them where there is no source.
@@ -337,16 +362,16 @@ template <class X, class S>
 const S* grad_of_spikes(const Backward<X, S>& f, int64_t t, int64_t b, int64_t n, int64_t count, Buffers<S>& buffers) {
   if (!f.grad_spikes) return buffers.zeros;
   const X* from = f.grad_spikes.at(t, b, n);
-  if (f.grad_spikes.stride[2]) return as_state(from, count, buffers.spikes);
-  const S one = *as_state(from, 1, buffers.spikes);
-  return spread(&one, 0, count, buffers.spikes);
+  if (f.grad_spikes.stride[2]) return as_state(from, count, buffers.spikes[0]);
+  const S one = *as_state(from, 1, buffers.spikes[0]);
+  return spread(&one, 0, count, buffers.spikes[0]);
 }
 
 // Adds the decay's gradients of a block whose gradients of h are in buffers.totals.
 template <class X, class S>
 void add_to_decay(const Backward<X, S>& f, const Trace<S>& trace, int64_t t, int64_t b, int64_t n, int64_t own,
                   int64_t count, Buffers<S>& buffers, S* to_decay) {
-  const S* x = as_state(f.x.at(t, b, n), count, buffers.x);
+  const S* x = as_state(f.x.at(t, b, n), count, buffers.x[0]);
   DecayBlock<S> block{f.hard, f.strict, f.unit_gain, f.v_rest, count, buffers.totals, x, nullptr, nullptr, nullptr,
                       nullptr, to_decay + own};
   if (t == trace.first) {
