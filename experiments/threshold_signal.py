@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from neuroav.bench.machine import machine
-from neuroav.neurons import ATan, DynamicLIF
+from neuroav.bench.neuron_peers import Spike
+from neuroav.neurons import DynamicLIF
 from neuroav.neurons.threshold import anchored, event_factor
 
 RESULTS = Path(__file__).parent / "results"
@@ -68,23 +69,12 @@ def draw() -> None:
     figure.savefig(RESULTS / "threshold_signal.png")
 
 
-class _Spike(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, u):
-        ctx.save_for_backward(u)
-        return (u >= 0).to(u)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad * ATan(2.0).grad(ctx.saved_tensors[0])
-
-
 def _loop(steps: Callable[[Tensor], list[Tensor]]) -> Callable[[Tensor], Tensor]:
     def run(x: Tensor) -> Tensor:
         v, spikes = torch.zeros(()), []
         for step in steps(x):
             h = v + (step - v) * 0.5
-            s = _Spike.apply(h - 1.0)
+            s = Spike.apply(h - 1.0)
             v = h * (1 - s.detach())
             spikes.append(s)
         return torch.stack(spikes)

@@ -53,14 +53,12 @@ NEUROAV_HD int64_t bin_of(const BinLayout& bins, int64_t t_us) {
   return below < bins.num_edges ? below - 1 : -1;
 }
 
-// VOXEL: the largest node b < T - 1 with node[b] <= t <= node[b + 1], or -1; `below` is edges_below(t).
-NEUROAV_HD int64_t left_node(const BinLayout& bins, int64_t t_us, int64_t below) {
+// VOXEL: the largest node b < T - 1 with node[b] <= t <= node[b + 1], or -1.
+NEUROAV_HD int64_t left_node(const BinLayout& bins, int64_t t_us) {
+  const int64_t below = edges_below(bins.edges_us, bins.num_edges, t_us);
   if (below == bins.num_edges) return -1;
   if (bins.edges_us[below] > t_us) return below - 1;      // strictly between two nodes, or before all
   return below < bins.num_edges - 1 ? below : below - 1;  // on a node
-}
-NEUROAV_HD int64_t left_node(const BinLayout& bins, int64_t t_us) {
-  return left_node(bins, t_us, edges_below(bins.edges_us, bins.num_edges, t_us));
 }
 
 // VOXEL: what an event gives to node b + 1; node b gets the rest of 2^16.

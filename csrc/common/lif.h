@@ -93,11 +93,6 @@ NEUROAV_HD T lif_after(T h, T theta, T v_rest, bool fired, bool hard) {
   return hard ? target : h - taken;
 }
 
-template <bool kHard, class T>
-NEUROAV_HD T lif_after_reset(T h, T theta, T v_rest) {
-  return lif_after(h, theta, v_rest, h >= theta, kHard);
-}
-
 // Steps that a neuron still rests, one step on.
 NEUROAV_HD int lif_steps_left(int left, bool fired, int refractory) {
   const int one_less = left > 0 ? left - 1 : 0;

@@ -2,16 +2,10 @@
 // unnamed namespace, where GCC 12 leaves these loops scalar.
 #include "neuron_blocks.h"
 
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__)
-#define NEUROAV_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define NEUROAV_CLONES
-#endif
-#if defined(__GNUC__) || defined(__clang__)
-#define NEUROAV_INTO_CLONE __attribute__((always_inline)) inline
-#else
-#define NEUROAV_INTO_CLONE inline
-#endif
+#include "clones.h"
+
+#undef NEUROAV_CLONES
+#define NEUROAV_CLONES NEUROAV_CLONES_FOR("avx512f")
 
 namespace neuroav {
 

@@ -13,15 +13,10 @@
 #include <vector>
 
 #include "bins.h"
+#include "clones.h"
 #include "contrast.h"
 #include "kinds.h"
 #include "memory.h"
-
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
-#define NEUROAV_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
-#else
-#define NEUROAV_CLONES
-#endif
 
 namespace neuroav {
 

@@ -14,19 +14,9 @@
 #include <cstring>
 
 #include "arrays.h"
+#include "clones.h"
 #include "lif.h"
 #include "memory.h"
-
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__)
-#define NEUROAV_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
-#else
-#define NEUROAV_CLONES
-#endif
-#if defined(__GNUC__) || defined(__clang__)
-#define NEUROAV_INTO_CLONE __attribute__((always_inline)) inline
-#else
-#define NEUROAV_INTO_CLONE inline
-#endif
 
 namespace py = pybind11;
 
@@ -200,17 +190,16 @@ NEUROAV_INTO_CLONE void step(const float* current, const float* theta, Neurons& 
   const float v_rest = neurons.v_rest;
   for (int64_t i = 0; i < kTile; ++i) {
     const float v = neurons.v[i], x = current[i], decay = neurons.decay[i];
-    float h = kOptions & kUnitGain ? (v - product(v - v_rest, decay)) + x : lif_charge(v, x, decay, v_rest);
-    bool fired = kOptions & kStrict ? h > theta[i] : h >= theta[i];
+    float h = lif_charge(v, x, decay, v_rest, (kOptions & kUnitGain) != 0);
+    bool fired = lif_fires(h, theta[i], (kOptions & kStrict) != 0);
     if (kOptions & kRefractory) {
       const int32_t left = neurons.left[i];
       h = left > 0 ? v : h;
       fired = fired & (left <= 0);
-      neurons.left[i] = fired ? neurons.refractory : std::max(left - 1, 0);
+      neurons.left[i] = lif_steps_left(left, fired, neurons.refractory);
     }
-    const float reset = kOptions & kHard ? v_rest : h - theta[i];
     spikes[i] = fired ? 1.0f : 0.0f;
-    neurons.v[i] = fired ? reset : h;
+    neurons.v[i] = lif_after(h, theta[i], v_rest, fired, (kOptions & kHard) != 0);
   }
 }
 

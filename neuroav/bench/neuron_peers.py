@@ -28,14 +28,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from neuroav.bench.peers import load, missing_package
 from neuroav.bench.timing import Runner
 from neuroav.checks import fail
 
@@ -90,10 +89,7 @@ def missing(impl: str) -> str:
         >>> missing("torch loop")
         ''
     """
-    package = PACKAGES.get(impl)
-    if package is None or find_spec(package) is not None:
-        return ""
-    return f"{package} is not installed. Install it with: pip install {package}"
+    return missing_package(PACKAGES.get(impl))
 
 
 def runner_of(case: Case, forward: Forward, gain: float = 1.0) -> Runner:
@@ -130,7 +126,7 @@ def _slope(u: Tensor) -> Tensor:
     return 1 / (1 + (math.pi * u).square())
 
 
-class _Spike(torch.autograd.Function):
+class Spike(torch.autograd.Function):
     """A step with the derivative of ATan(2)."""
 
     @staticmethod
@@ -152,7 +148,7 @@ def loop(x: Tensor, theta: Tensor | float) -> Tensor:
     v, spikes = torch.zeros_like(x[0]), []
     for current, threshold in zip(x.unbind(0), _thresholds(theta, len(x)), strict=True):
         h = 0.5 * v + current
-        spike = _Spike.apply(h - threshold)
+        spike = Spike.apply(h - threshold)
         v = h - spike.detach() * threshold
         spikes.append(spike)
     return torch.stack(spikes)
@@ -209,7 +205,7 @@ def torch_compiled(case: Case) -> Runner:
 
 def spikingjelly(case: Case) -> Runner:
     """SpikingJelly without compilation."""
-    neuron, surrogate = (_load(f"spikingjelly.activation_based.{name}") for name in ("neuron", "surrogate"))
+    neuron, surrogate = (load(f"spikingjelly.activation_based.{name}") for name in ("neuron", "surrogate"))
     if case.dynamic:
         return runner_of(case, _spikingjelly_dynamic(neuron, surrogate))
     options = {"tau": 2.0, "decay_input": False, "v_threshold": 1.0, "v_reset": None, "detach_reset": True}
@@ -241,7 +237,7 @@ def _spikingjelly_dynamic(neuron: Any, surrogate: Any) -> Forward:
 
 def spikingjelly_compiled(case: Case) -> Runner:
     """SpikingJelly's operator, compiled for this shape."""
-    functional, surrogate = (_load(f"spikingjelly.activation_based.{name}") for name in ("functional", "surrogate"))
+    functional, surrogate = (load(f"spikingjelly.activation_based.{name}") for name in ("functional", "surrogate"))
     torch._dynamo.reset()
     atan = surrogate.ATan(alpha=2.0)
 
@@ -254,8 +250,8 @@ def spikingjelly_compiled(case: Case) -> Runner:
 
 def snntorch(case: Case) -> Runner:
     """snnTorch's Leaky."""
-    atan = _load("snntorch.surrogate").atan(alpha=2.0)
-    leaky = _load("snntorch").Leaky(beta=0.5, threshold=1.0, spike_grad=atan, reset_delay=False)
+    atan = load("snntorch.surrogate").atan(alpha=2.0)
+    leaky = load("snntorch").Leaky(beta=0.5, threshold=1.0, spike_grad=atan, reset_delay=False)
 
     def forward(x: Tensor, theta: Tensor | float) -> Tensor:
         membrane, spikes = torch.zeros_like(x[0]), []
@@ -271,8 +267,8 @@ def snntorch(case: Case) -> Runner:
 
 def norse(case: Case) -> Runner:
     """norse's LIF box neuron."""
-    box, reset = _load("norse.torch.functional.lif_box"), _load("norse.torch.functional.reset")
-    cell = _load("norse.torch.module.lif_box").LIFBoxCell(
+    box, reset = load("norse.torch.functional.lif_box"), load("norse.torch.functional.reset")
+    cell = load("norse.torch.module.lif_box").LIFBoxCell(
         p=box.LIFBoxParameters(tau_mem_inv=torch.tensor(500.0), reset_method=reset.reset_subtract), dt=0.001
     )
 
@@ -284,13 +280,3 @@ def norse(case: Case) -> Runner:
         return torch.stack(spikes)
 
     return runner_of(case, forward, gain=2.0)
-
-
-def _load(name: str) -> Any:
-    package = name.split(".")[0]
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise fail(
-            f"peer {package}", f"module {name}", str(error), f"Install it with: pip install {package}"
-        ) from error

@@ -47,10 +47,14 @@ def missing(impl: str) -> str:
         >>> missing("neuroav")
         ''
     """
-    package = PACKAGES.get(impl)
+    return missing_package(PACKAGES.get(impl))
+
+
+def missing_package(package: str | None) -> str:
+    """Return why a package can't be used, with the remedy; an empty string if it is installed or none is needed."""
     if package is None or find_spec(package) is not None:
         return ""
-    return f"{package} is not installed. {REMEDIES[package]}"
+    return f"{package} is not installed. {_remedy(package)}"
 
 
 def count_map(x: Any, y: Any, size: tuple[int, int]) -> np.ndarray:
@@ -71,7 +75,7 @@ def figures(x: Any, y: Any, t_us: Any, size: tuple[int, int]) -> dict[str, Any]:
 
 def v2e(frames: np.ndarray, t_us: np.ndarray, camera: dict[str, Any]) -> Runner:
     """v2e's emulator with the parameters of ``camera`` (a dictionary), frame by frame, rows joined at the end."""
-    _load("v2ecore.emulator")
+    load("v2ecore.emulator")
     from neuroav.events.camera import EventCamera
     from neuroav.events.v2e import forget, new_emulator
 
@@ -101,7 +105,7 @@ def prophesee(
 
     Its own ``get_events`` sorts all events at once, which takes longer than frame by frame.
     """
-    module = _load("metavision_core_ml.video_to_event.simulator")
+    module = load("metavision_core_ml.video_to_event.simulator")
     height, width = frames.shape[1:]
     times = (t_us - t_us[0]).tolist()
 
@@ -127,7 +131,7 @@ def prophesee(
 
 def prophesee_voxels(frames: np.ndarray, t_us: np.ndarray, contrast: float, num_bins: int) -> Runner:
     """OpenEB's fused voxel grid, two polarities, on the CPU; the logarithm of the frames is part of it."""
-    module = _load("metavision_core_ml.video_to_event.gpu_simulator")
+    module = load("metavision_core_ml.video_to_event.gpu_simulator")
     import torch
 
     number, height, width = frames.shape
@@ -153,7 +157,7 @@ def prophesee_voxels(frames: np.ndarray, t_us: np.ndarray, contrast: float, num_
 
 def evlib(frames: np.ndarray, t_us: np.ndarray, contrast: float) -> Runner:
     """evlib's ESIM, float32, without refractory period, frame by frame."""
-    module = _load("evlib.simulation")
+    module = load("evlib.simulation")
     if not hasattr(module, "ESIMSimulator"):
         raise fail("peer evlib", "evlib.simulation with ESIMSimulator", "none", REMEDIES["evlib"])
     config = module.ESIMConfig(
@@ -181,9 +185,14 @@ def evlib(frames: np.ndarray, t_us: np.ndarray, contrast: float) -> Runner:
     return Runner(prepare, describe)
 
 
-def _load(name: str) -> Any:
+def load(name: str) -> Any:
+    """Import a peer's module, or say what to install."""
     package = name.split(".")[0]
     try:
         return import_module(name)
     except ImportError as error:
-        raise fail(f"peer {package}", f"module {name}", str(error), REMEDIES[package]) from error
+        raise fail(f"peer {package}", f"module {name}", str(error), _remedy(package)) from error
+
+
+def _remedy(package: str) -> str:
+    return REMEDIES.get(package, f"Install it with: pip install {package}")

@@ -77,9 +77,7 @@ def _(frames, edges_us, table, on, off, reference_level, last):
 
 @torch.library.register_fake("neuroav::contrast_bins_clips")
 def _(frames, edges_us, table, on, off, reference_level, last, kind, bin_edges_us, rows, columns):
-    steps = bin_edges_us.shape[1] - (kind != reference_bins.VOXELS)
-    dtype = torch.int32 if kind == reference_bins.COUNTS else torch.int64
-    values = frames.new_empty((frames.shape[0], steps, 2, rows, columns), dtype=dtype)
+    values = reference_bins.no_values(frames, kind, bin_edges_us, rows, columns)
     return values, torch.empty_like(reference_level), torch.empty_like(last)
 
 

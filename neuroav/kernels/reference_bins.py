@@ -11,9 +11,10 @@ WEIGHT_BITS = 16  # a voxel weight of 1 is 2^16
 
 
 def no_values(like: Tensor, kind: int, edges_us: Tensor, rows: int, columns: int) -> Tensor:
-    """Return memory for bins, not yet filled, on the device of ``like``."""
-    steps = edges_us.shape[0] - (kind != VOXELS)
-    return like.new_empty((steps, 2, rows, columns), dtype=torch.int32 if kind == COUNTS else torch.int64)
+    """Return memory for bins, not yet filled, on the device of ``like``; leading axes of the edges come first."""
+    *clips, edges = edges_us.shape
+    shape = (*clips, edges - (kind != VOXELS), 2, rows, columns)
+    return like.new_empty(shape, dtype=torch.int32 if kind == COUNTS else torch.int64)
 
 
 def bin_events(

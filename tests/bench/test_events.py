@@ -20,22 +20,8 @@ from neuroav.events.generate import frames_to_events
 SMALL = texture(24, 32, 6)
 
 
-def in_this_process(jobs, turns, verify, on_turn):
-    """Stands in for ``time_side_by_side``: runs each job once, here; every sample takes a second per thread."""
-    timed = []
-    for job in jobs:
-        runner = job.start(*job.args)
-        timed.append(Timed(job, runner.describe(runner.prepare()())))
-        runner.finish()
-    verify(timed)
-    for one in timed:
-        one.samples_s, one.max_rss_bytes = [1.0 / one.job.threads] * turns, 1 << 20
-        on_turn(one)
-    return timed
-
-
 @pytest.fixture
-def quick(monkeypatch):
+def quick(monkeypatch, in_this_process):
     monkeypatch.setattr(bench, "time_side_by_side", in_this_process)
     monkeypatch.setattr(bench, "SYNTHETIC", ((24, 32, 6),))
     copied = types.SimpleNamespace(run=lambda: 2_000_000_000)
@@ -285,7 +271,7 @@ def test_only_what_works_can_be_asked_for(what, capsys):
 
 def test_v2e_is_called_frame_by_frame(monkeypatch):
     package = sys.modules[__name__]
-    monkeypatch.setattr(peers, "_load", lambda name: package)
+    monkeypatch.setattr(peers, "load", lambda name: package)
     given = []
 
     class Emulator:

@@ -20,21 +20,8 @@ from neuroav.kernels import cpu
 TINY = (5, 3, 40)
 
 
-def in_this_process(jobs, turns, verify, on_turn, crew):
-    """Stands in for ``time_side_by_side``: runs each job once, here; every sample takes a second per thread."""
-    timed = []
-    for job in jobs:
-        runner = job.start(*job.args)
-        timed.append(Timed(job, runner.describe(runner.prepare()())))
-    verify(timed)
-    for one in timed:
-        one.samples_s, one.max_rss_bytes = [1.0 / one.job.threads] * turns, 1 << 20
-        on_turn(one)
-    return timed
-
-
 @pytest.fixture
-def quick(monkeypatch):
+def quick(monkeypatch, in_this_process):
     monkeypatch.setattr(bench, "time_side_by_side", in_this_process)
     monkeypatch.setattr(bench, "SHAPES", (TINY,))
     monkeypatch.setattr(bench, "peaks", lambda entries, crew: {("neuroav", Case(TINY, True, True)): 3.0})
@@ -155,7 +142,7 @@ def test_without_peers_only_ours_and_the_floor_are_planned():
 
 
 def test_what_is_left_out_has_its_reason_once(monkeypatch):
-    monkeypatch.setattr(peers, "find_spec", lambda name: None if name == "snntorch" else name)
+    monkeypatch.setattr("neuroav.bench.peers.find_spec", lambda name: None if name == "snntorch" else name)
     found, skipped = bench.groups(1, with_peers=True, compiled=True)
     assert [(one["case"], one["impl"]) for one in skipped] == [
         ("all", "snnTorch"),
@@ -271,7 +258,7 @@ def test_the_command_writes_machine_rows_and_table(quick, tmp_path, capsys):
 
 
 def test_peers_that_are_not_here_are_named_with_the_remedy(quick, monkeypatch, capsys):
-    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    monkeypatch.setattr("neuroav.bench.peers.find_spec", lambda name: None)
     assert main(["bench", "neurons", "--peers", "--repeats", "1", "--threads", "1"]) == 0
     said = capsys.readouterr().out
     for package in ("spikingjelly", "snntorch", "norse"):

@@ -1,7 +1,5 @@
 """A short run of the fuzzer, and that it sees broken kernels and broken promises."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,16 +9,6 @@ from neuroav.events import generate
 from neuroav.kernels import cpu, reference
 
 SCRIPT = Path(__file__).with_name("fuzz_events.py")
-
-
-@pytest.fixture(scope="module")
-def fuzzer():
-    spec = importlib.util.spec_from_file_location("fuzz_events", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz_events"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["fuzz_events"]
 
 
 def test_a_hundred_cases_keep_every_promise(fuzzer):

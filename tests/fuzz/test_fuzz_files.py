@@ -1,7 +1,5 @@
 """A short run of the fuzzer of event files, and that it sees readers that are careless, greedy, slow or rude."""
 
-import importlib.util
-import sys
 import time
 from pathlib import Path
 
@@ -13,16 +11,6 @@ from neuroav.events.formats import columns, nmnist, text
 from neuroav.events.io import read_events
 
 SCRIPT = Path(__file__).with_name("fuzz_files.py")
-
-
-@pytest.fixture(scope="module")
-def fuzzer():
-    spec = importlib.util.spec_from_file_location("fuzz_files", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz_files"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["fuzz_files"]
 
 
 def test_damaged_files_of_every_format_give_an_input_error_or_sound_events(fuzzer, tmp_path):
