@@ -130,7 +130,7 @@ class Detector : portable::Detector {
   NEUROAV_AVX512 void collect(int64_t begin, int64_t size, int64_t frame, Active& active) const {
     const uint8_t* now = clip_.frames + frame * clip_.num_pixels() + begin;
     const uint8_t* before = frame > 0 ? now - clip_.num_pixels() : now;
-    const uint8_t *lo = &lo_[begin], *hi = &hi_[begin];
+    const uint8_t *lo = lo_.data() + begin, *hi = hi_.data() + begin;
     const int32_t* reference = clip_.reference + begin;
     const __m512i ladder = _mm512_cvtepu8_epi16(_mm256_setr_epi8(
         0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29,
@@ -227,7 +227,7 @@ class Detector : portable::Detector {
     _mm512_store_si512(lo_cells, _mm512_max_epi32(below, _mm512_set1_epi32(-1)));
     _mm512_store_si512(hi_cells, _mm512_min_epi32(above, _mm512_set1_epi32(SilentRange::kCells)));
     int32_t* const reference = clip_.reference + begin;  // copies: for the compiler, a byte written could be any member
-    uint8_t *const lo = &lo_[begin], *const hi = &hi_[begin];
+    uint8_t *const lo = lo_.data() + begin, *const hi = hi_.data() + begin;
     const uint8_t *const lo_of = silent_.lo_of(), *const hi_of = silent_.hi_of();
     for (int64_t lane = 0; lane < pixels.count; ++lane) {
       const int64_t i = pixels.index[lane];

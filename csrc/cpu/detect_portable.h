@@ -7,9 +7,9 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <vector>
 
 #include "detect.h"
+#include "memory.h"
 #include "sinks.h"
 
 namespace neuroav {
@@ -48,7 +48,10 @@ inline int lowest_bit(uint64_t mask) {
 class Detector {
  public:
   explicit Detector(const Clip& clip)
-      : clip_(clip), silent_(clip.table), lo_(clip.num_pixels() + kBlock), hi_(clip.num_pixels() + kBlock) {}
+      : clip_(clip), silent_(clip.table) {
+    lo_.reserve(clip.num_pixels() + kBlock);  // a block more: of that, what is compared is masked
+    hi_.reserve(clip.num_pixels() + kBlock);
+  }
 
   void operator()(int64_t begin, int64_t size, int64_t first, int64_t stop, bool counts, Records& records) {
     if (first == 0) start(begin, size);
@@ -74,11 +77,11 @@ class Detector {
     const uint8_t* grey = clip_.frames + frame * clip_.num_pixels() + begin;
     const int64_t whole = size / kBlock * kBlock, rest = size - whole;
     uint64_t masks[kTile / kBlock];
-    screen(grey, &lo_[begin], &hi_[begin], whole, masks);
+    screen(grey, lo_.data() + begin, hi_.data() + begin, whole, masks);
     if (rest > 0) {
       uint8_t padded[kBlock] = {};
       std::memcpy(padded, grey + whole, rest);
-      screen(padded, &lo_[begin + whole], &hi_[begin + whole], kBlock, masks + whole / kBlock);
+      screen(padded, lo_.data() + begin + whole, hi_.data() + begin + whole, kBlock, masks + whole / kBlock);
       masks[whole / kBlock] &= (uint64_t{1} << rest) - 1;
     }
     for (int64_t start = 0; start < size; start += kBlock) {
@@ -90,8 +93,8 @@ class Detector {
   }
 
   void set_silent_range(int64_t pixel) {
-    lo_[pixel] = silent_.lo(clip_.reference[pixel] - clip_.c_off);
-    hi_[pixel] = silent_.hi(clip_.reference[pixel] + clip_.c_on);
+    lo_.data()[pixel] = silent_.lo(clip_.reference[pixel] - clip_.c_off);
+    hi_.data()[pixel] = silent_.hi(clip_.reference[pixel] + clip_.c_on);
   }
 
   void fire(int64_t frame, int64_t pixel, uint32_t place, bool counts, Records& records) {
@@ -115,7 +118,7 @@ class Detector {
 
   Clip clip_;
   SilentRange silent_;
-  std::vector<uint8_t> lo_, hi_;
+  Buffer<uint8_t> lo_, hi_;
 };
 
 }  // namespace portable

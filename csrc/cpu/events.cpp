@@ -2,6 +2,7 @@
 // common/contrast.h, the walk over the pixels in detect_*.h, and what becomes of the events in sinks.h.
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -54,6 +55,19 @@ void bind_events(pybind11::module_& m) {
   py::class_<Clip>(m, "Clip").def(py::init(&make_clip), py::arg("frames"), py::arg("num_frames"), py::arg("height"),
                                   py::arg("width"), py::arg("edges_us"), py::arg("table"), py::arg("c_on"),
                                   py::arg("c_off"), py::arg("reference"), py::arg("last"));
+  m.def(
+      "brightness",
+      [](std::uintptr_t grey, int64_t size, std::uintptr_t table, std::uintptr_t levels, int threads) {
+        py::gil_scoped_release release;
+        const auto* from = pointer<const uint8_t>(grey);
+        const auto* level_of = pointer<const int32_t>(table);
+        auto* to = pointer<int32_t>(levels);
+        const int useful = static_cast<int>(std::clamp<int64_t>(size >> 16, 1, threads));
+#pragma omp parallel for schedule(static) num_threads(useful)
+        for (int64_t i = 0; i < size; ++i) to[i] = level_of[from[i]];
+      },
+      "Write table[grey] of contiguous grey levels.", py::arg("grey"), py::arg("size"), py::arg("table"),
+      py::arg("levels"), py::arg("threads"));
   m.def(
       "contrast_events",
       [](const Clip& clip, int threads) {

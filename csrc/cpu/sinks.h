@@ -268,7 +268,7 @@ class ListMaker {
       : edges_us_(edges_us), num_frames_(num_frames), num_pixels_(num_pixels), threads_(std::max(threads, 1)),
         detect_(detect), events_(events), writers_(threads_) {
     const int64_t num_tiles = (num_pixels + kTile - 1) / kTile;
-    const int64_t per_group = std::clamp<int64_t>(num_tiles / (4 * threads_), 1, kGroup);
+    const int64_t per_group = std::clamp<int64_t>(num_tiles / (16 * threads_), 1, kGroup);
     for (int64_t tile = 0; tile < num_tiles; tile += per_group) {
       groups_.emplace_back(tile, std::min(per_group, num_tiles - tile));
     }

@@ -16,7 +16,7 @@ from neuroav.events.camera import UNITS, EventCamera
 from neuroav.events.types import EventState
 from neuroav.kernels import camera as full
 from neuroav.kernels import reference_camera
-from neuroav.kernels.events import MAX_INTERVAL_US, MAX_SIDE
+from neuroav.kernels.events import MAX_INTERVAL_US, MAX_SIDE, brightness
 
 MAX_TIME_US = 1 << 60
 LIMIT = 32  # nat; float frames lie within
@@ -141,9 +141,9 @@ def _first_state(
     is_float = frame.dtype != torch.uint8
     table = camera.brightness.table().to(frame.device)
     if camera.is_ideal and not is_float:
-        first = table[frame.long()]
+        first = brightness(frame, table)
         return EventState(first, first, t_us, camera=camera, sensor_size=sensor_size, origin=origin)
-    last = _levels(frame) if is_float else table[frame.long()] << 8
+    last = _levels(frame) if is_float else brightness(frame, table) << 8
     window = (*origin, *frame.shape)
     gap_us = noise.first_gap_us(camera, window, is_float, frame.device) if camera.shot_hz > 0 else None
     fired_us = torch.full(frame.shape, -reference_camera.NEVER, device=frame.device)

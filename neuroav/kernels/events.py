@@ -34,6 +34,16 @@ torch.library.define(
 )
 
 
+def brightness(grey: Tensor, table: Tensor) -> Tensor:
+    """Return ``table[grey]`` for grey levels of any shape: what a first frame becomes."""
+    if grey.device.type != "cpu" or not cpu.available():
+        return table[grey.long()]
+    grey, table = grey.contiguous(), table.contiguous()
+    levels = torch.empty_like(grey, dtype=torch.int32)
+    cpu.module.brightness(grey.data_ptr(), grey.numel(), table.data_ptr(), levels.data_ptr(), torch.get_num_threads())
+    return levels
+
+
 def contrast_events(
     frames: Tensor, edges_us: Tensor, table: Tensor, on: int, off: int, reference_level: Tensor, last: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:

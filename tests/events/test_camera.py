@@ -11,6 +11,7 @@ from neuroav.checks import InputError
 from neuroav.events.camera import EventCamera, Linear, LinLog, Log
 from neuroav.events.generate import bin_frames, clips_to_events, frames_to_events
 from neuroav.events.types import Bins
+from neuroav.kernels.events import brightness
 
 
 @pytest.mark.parametrize(
@@ -207,3 +208,15 @@ def test_float_frames_agree_with_the_law_they_come_from():
     assert torch.equal(floats.p, eight_bit.p)
     single, _ = frames_to_events(exact.float(), t_us, **rounded)
     assert abs(len(single) - len(floats)) <= 0.01 * len(floats)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_first_frame_becomes_brightness_by_the_table_whatever_its_layout(threads):
+    table, before = Log().table(), torch.get_num_threads()
+    grey = torch.randint(0, 256, (700, 900), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    torch.set_num_threads(threads)
+    try:
+        for frame in (grey, grey[5:600, 3:811], grey.t(), grey[:0]):
+            assert torch.equal(brightness(frame, table), table[frame.long()])
+    finally:
+        torch.set_num_threads(before)
