@@ -29,7 +29,7 @@ static std::string build_info() {
 
 PYBIND11_MODULE(_cpu, m) {
   m.doc() = "neuroav CPU kernels";
-  m.attr("interface") = 6;  // one more with every change of what Python calls; neuroav/kernels/cpu.py asks for it
+  m.attr("interface") = 7;  // one more with every change of what Python calls; neuroav/kernels/cpu.py asks for it
   m.def("build_info", &build_info);
   bind_camera(m);
   bind_events(m);
