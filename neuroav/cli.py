@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import io
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,6 +70,7 @@ def _events(args: argparse.Namespace) -> int:
         format=args.format,
         clip=args.clip,
         from_zero=args.from_zero,
+        labels=args.labels,
         preview=args.preview,
         info=args.info,
         workers=args.workers,
@@ -170,6 +173,7 @@ def build_parser() -> argparse.ArgumentParser:
     events.add_argument("--roi", type=_region, default=None, metavar="Y,X,H,W", help="simulate only this region")
     events.add_argument("--format", default=None, help="neuroav, v2e, npz, npy, text, aedat4, evt2, evt3 or dat")
     events.add_argument("--clip", default=None, metavar="NAME", help="which one, of an event file that holds several")
+    events.add_argument("--labels", action="store_true", help="say of each simulated event whether it is noise")
     events.add_argument("--from-zero", action="store_true", help="count an event file's times from its start")
     events.add_argument("--preview", default=None, metavar="FILM", help="also write a film of the events, .mp4 or .gif")
     events.add_argument("--info", action="store_true", help="say what the inputs hold, and write nothing")
@@ -222,6 +226,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names that the terminal can't show
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: unfinished files are removed
     try:
         _check_json_path(args.json)
         return args.handler(args)

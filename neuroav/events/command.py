@@ -19,7 +19,7 @@ from neuroav.events.convert import (
     convert_videos,
     is_event_file,
 )
-from neuroav.events.formats import hdf5
+from neuroav.events.formats import by_suffix, hdf5
 from neuroav.events.io import describe_events, remove_leftovers, renamed_when_done
 from neuroav.events.video import video_info
 from neuroav.processes import map_processes, num_cores
@@ -45,6 +45,7 @@ def events_command(
     format: str | None = None,
     clip: str | None = None,
     from_zero: bool = False,
+    labels: bool = False,
     preview: str | None = None,
     info: bool = False,
     workers: int | None = None,
@@ -65,6 +66,7 @@ def events_command(
         format: Format to write, if the suffix of ``out`` isn't to decide.
         clip: Which clip to take, of an event file that holds several.
         from_zero: Count the times of event files from their first frame or event.
+        labels: Whether the events of videos carry ``is_noise``; HDF5 and ``.npz`` can hold it.
         preview: Also write this film (MP4 or GIF) of the events; for a single input.
         info: Print what the inputs hold, and write nothing.
         workers: Processes, for folders; default one per core.
@@ -82,7 +84,7 @@ def events_command(
         _write_json(json_path, {"rows": rows})
         return 0
     conversion = Conversion(
-        camera=camera or EventCamera(), size=size, roi=roi, format=format, clip=clip, from_zero=from_zero
+        camera=camera or EventCamera(), size=size, roi=roi, format=format, clip=clip, from_zero=from_zero, labels=labels
     )
     if any(Path(path).is_dir() for path in inputs) or (out is not None and (Path(out).is_dir() or out.endswith("/"))):
         return _convert_folders(inputs, out, conversion, preview, workers, json_path)
@@ -153,6 +155,8 @@ def _convert_files(
         if not path.exists():
             raise fail(str(path), "a video or event file", "no such file")
     recorded = [is_event_file(path) for path in paths]
+    if labels_lost := _labels_lost(any(recorded), out, conversion):
+        raise fail(WHERE, "--labels with videos, and a format that holds them: HDF5 (.h5) or .npz", labels_lost)
     film = None if preview is None else Path(preview)
     if any(recorded):
         if len(paths) > 1:
@@ -165,6 +169,16 @@ def _convert_files(
     total = None if None in counts else sum(count or 0 for count in counts)
     with Progress("events", total=total, unit="frame") as progress:
         return convert_videos(infos, None if out is None else Path(out), conversion, film, progress)
+
+
+def _labels_lost(recorded: bool, out: str | None, conversion: Conversion) -> str:
+    """Say why labels can't be had or kept, or nothing."""
+    if not conversion.labels:
+        return ""
+    if recorded:
+        return "an event file, of which nobody knows what the noise was"
+    name = "" if out is None else by_suffix(Path(out), conversion.format).name
+    return "" if name in ("", "neuroav", "npz") else f"format {name}"
 
 
 def _convert_folders(
@@ -266,8 +280,8 @@ def _kept_settings(path: Path) -> dict[str, Any]:
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     old, new = ({**settings, **(settings.get("camera") or {})} for settings in (old, new))
-    names = [name for name in new if name != "camera" and old.get(name) != new[name]]
-    return [f"{name} {old.get(name)!r} -> {new[name]!r}" for name in names] if old else ["none recorded"]
+    names = [name for name in {**new, **old} if name != "camera" and old.get(name) != new.get(name)]
+    return [f"{name} {old.get(name)!r} -> {new.get(name)!r}" for name in names] if old else ["none recorded"]
 
 
 def _describe(path: Path, size: tuple[int, int] | None) -> list[dict[str, Any]]:

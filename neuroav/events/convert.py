@@ -49,6 +49,7 @@ class Conversion:
         format: Format to write, by name; ``None`` goes by the suffix.
         clip: Name of the clip to take, of event files that hold several.
         from_zero: Count the times of event files from their first frame, or first event where they keep no frames.
+        labels: Whether simulated events carry ``is_noise``; for formats that can hold it.
     """
 
     camera: EventCamera = IDEAL
@@ -57,6 +58,7 @@ class Conversion:
     format: str | None = None
     clip: str | None = None
     from_zero: bool = False
+    labels: bool = False
 
     def settings(self, source: Path) -> dict[str, Any]:
         """Return what decides the content of a clip's file, to compare it with that of an earlier run."""
@@ -68,7 +70,7 @@ class Conversion:
             "format": self.format,
             "source_bytes": status.st_size,
             "source_mtime_ns": status.st_mtime_ns,
-        } | ({"from_zero": True} if self.from_zero else {})
+        } | {name: True for name in ("from_zero", "labels") if getattr(self, name)}
 
 
 def ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
@@ -130,8 +132,9 @@ class _Gathered:
         self._parts.append(events)
 
     def events(self) -> Events:
-        t_us, x, y, p = (torch.cat([getattr(one, name) for one in self._parts]) for name in ("t_us", "x", "y", "p"))
-        return Events(t_us, x, y, p, self._parts[0].sensor_size)
+        names = ["t_us", "x", "y", "p"] + ([] if self._parts[0].is_noise is None else ["is_noise"])
+        columns = {name: torch.cat([getattr(one, name) for one in self._parts]) for name in names}
+        return Events(**columns, sensor_size=self._parts[0].sensor_size)
 
 
 def convert_video(
@@ -164,7 +167,9 @@ def convert_video(
             if state is None:
                 first_us = int(t_us[0])
                 film = None if preview is None else FilmWriter(preview[0], size, _rate(t_us), preview[1])
-            events, state = frames_to_events(frames, t_us, conversion.camera, state=state, roi=conversion.roi)
+            events, state = frames_to_events(
+                frames, t_us, conversion.camera, state=state, roi=conversion.roi, labels=conversion.labels
+            )
             if sink is not None:
                 call(sink.append, events, t_us)
             if film is not None:
@@ -223,7 +228,9 @@ def _convert_to_hdf5(
         group = file.create_group(name) if name else file
         settings, camera = json.dumps(conversion.settings(info.path)), conversion.camera.to_dict()
         size = conversion.size or info.size
-        clip = hdf5.ClipWriter(group, size, camera, sink=sink, source=info.path.name, conversion=settings)
+        clip = hdf5.ClipWriter(
+            group, size, camera, has_labels=conversion.labels, sink=sink, source=info.path.name, conversion=settings
+        )
         rows.append(convert_video(info, clip, conversion, film, progress) | {"group": name})
         clip.finish()
     return rows

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import av
 import h5py
@@ -19,6 +20,7 @@ from neuroav.events.command import camera_from_options, events_command
 from neuroav.events.generate import frames_to_events
 from neuroav.events.io import describe_events, read_events, read_frame_times, write_events
 from neuroav.events.types import Events
+from neuroav.events.video import read_video
 
 
 def same(one, other):
@@ -126,6 +128,29 @@ def test_a_clip_of_several_keeps_its_frames_and_camera_and_can_begin_at_zero(mak
     assert read_frame_times(out)[0].tolist() == [0, 40_000, 80_000, 120_000, 160_000]
     assert main(["events", str(paths[0]), "-o", raw, "--clip", "a"]) == 2
     assert "error: expected an event file with --clip or --from-zero, got" in capsys.readouterr().err
+
+
+def test_labels_are_those_of_the_whole_clip_at_once_and_refused_where_they_would_be_lost(
+    make_video, slide, tmp_path, capsys
+):
+    video = make_video("a.mkv", slide(40))
+    camera = EventCamera.preset("noisy", seed=1)
+    frames, t_us = (np.concatenate(parts) for parts in zip(*read_video(video), strict=True))
+    wanted = frames_to_events(frames, t_us, camera, labels=True)[0]
+    assert 0 < int(wanted.is_noise.sum()) < len(wanted)
+    for name in ("a.h5", "a.npz"):
+        flags = ["--preset", "noisy", "--seed", "1", "--labels"]
+        assert main(["events", str(video), "-o", str(tmp_path / name), *flags]) == 0
+        assert torch.equal(read_events(tmp_path / name).is_noise, wanted.is_noise)
+    for source, out, got in ((video, "a.raw", "got format evt3"), (tmp_path / "a.npz", "b.h5", "got an event file")):
+        assert main(["events", str(source), "-o", str(tmp_path / out), "--labels"]) == 2
+        assert got in capsys.readouterr().err
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    video.rename(folder / "a.mkv")
+    for flags, said in ((["--labels"], ""), ([], "labels True -> None"), ([], "1 of 1 clips are finished already")):
+        assert main(["events", str(folder), "-o", str(tmp_path / "out"), *flags]) == 0
+        assert said in capsys.readouterr().out
 
 
 def test_what_a_format_cannot_hold_is_said_of_the_file_asked_for(tmp_path, capsys):
@@ -377,3 +402,19 @@ def test_kernels_get_the_cores_that_decoding_and_packing_leave(monkeypatch):
         with convert.leaving_cores():
             assert torch.get_num_threads() == expected
         assert torch.get_num_threads() == before
+
+
+def test_a_terminated_conversion_leaves_nothing_behind(make_video, slide, tmp_path):
+    video, out = make_video("a.mkv", slide(400, 240, 320)), tmp_path / "out"
+    out.mkdir()
+    command = [sys.executable, "-m", "neuroav.cli", "events", str(video), "-o", str(out / "a.h5"), "--preset", "noisy"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not list(out.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert list(out.iterdir()) != [out / "a.h5"]
+        process.terminate()
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "neuroav events: interrupted"
+    assert list(out.iterdir()) == []
