@@ -1,4 +1,4 @@
-"""From predictions to figures: per-class recall, its mean, the harmonic mean, confusions, and scene following."""
+"""From predictions to figures: per-class recall, the harmonic mean, confusions, and scene following."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuroav.checks import check_choice, check_shape, fail
+from neuroav.checks import check_shape, fail
 
 Array = NDArray[Any]
-EMPTY_CLASS = ("ignore", "nan")
 
 
 def per_class_recall(prediction: Array, label: Array, num_classes: int) -> Array:
@@ -37,42 +36,20 @@ def per_class_recall(prediction: Array, label: Array, num_classes: int) -> Array
     return np.divide(right, clips, out=np.full(num_classes, np.nan), where=clips > 0)
 
 
-def mean_recall(recall: Array, classes: Array | None = None, *, empty_class: str = "ignore") -> float:
-    """Mean of per-class recalls, each class weighing the same whatever its number of clips.
-
-    Args:
-        recall: ``(K,)`` recalls, NaN for a class without clips.
-        classes: ``(K,)`` bool mask of the classes to average; all if ``None``.
-        empty_class: ``"ignore"`` leaves classes without clips out; ``"nan"`` lets one make the mean NaN, as the
-            released code does.
-
-    Returns:
-        The mean as a fraction; NaN if no class with clips is left.
-
-    Raises:
-        InputError: If ``empty_class`` is not one of the two.
-
-    Example:
-        >>> mean_recall(np.array([0.5, 1.0, np.nan])), mean_recall(np.array([0.5, np.nan]), empty_class="nan")
-        (0.75, nan)
-    """
-    check_choice("mean_recall", "empty_class", empty_class, EMPTY_CLASS)
-    chosen = recall if classes is None else recall[classes]
-    if empty_class == "ignore":
-        chosen = chosen[~np.isnan(chosen)]
-    return float(chosen.mean()) if chosen.size else float("nan")
-
-
 def harmonic_mean(seen: Array | float, unseen: Array | float) -> Array:
     """Harmonic mean ``2SU / (S + U)`` of two fractions, elementwise; 0 where both are 0, NaN where either is NaN.
+
+    Two float32 arrays give float32, everything else float64.
 
     Example:
         >>> harmonic_mean(np.array([0.5, 1.0, 0.0]), np.array([0.5, 0.0, 0.0])).tolist()
         [0.5, 0.0, 0.0]
     """
-    seen, unseen = np.asarray(seen, np.float64), np.asarray(unseen, np.float64)
+    seen, unseen = np.asarray(seen), np.asarray(unseen)
+    dtype = np.result_type(seen, unseen, np.float32)
+    seen, unseen = seen.astype(dtype), unseen.astype(dtype)
     total = seen + unseen
-    return 2.0 * seen * unseen / np.where(total == 0.0, 1.0, total)
+    return 2.0 * seen * unseen / np.where(total == 0.0, dtype.type(1.0), total)
 
 
 def confusion_matrix(label: Array, prediction: Array, num_classes: int) -> Array:

@@ -10,7 +10,7 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion
 from sklearn.metrics import recall_score
 
 from neuroav.checks import InputError
-from neuroav.gzsl.metrics import confusion_matrix, follows_scene_share, harmonic_mean, mean_recall, per_class_recall
+from neuroav.gzsl.metrics import confusion_matrix, follows_scene_share, harmonic_mean, per_class_recall
 
 K = 4
 pairs = st.lists(st.tuples(st.integers(0, K - 1), st.integers(0, K - 1)), min_size=1, max_size=30).map(np.array)
@@ -42,27 +42,6 @@ def test_confusion_equals_sklearn_and_its_diagonal_is_the_recall(pair):
     np.testing.assert_array_equal(confusion, sklearn_confusion(label, prediction, labels=range(K)))
     with np.errstate(invalid="ignore"):
         np.testing.assert_allclose(np.diag(confusion) / confusion.sum(axis=1), per_class_recall(prediction, label, K))
-
-
-def test_every_class_weighs_the_same_whatever_its_clips():
-    label = np.array([0] * 9 + [1])
-    assert mean_recall(per_class_recall(np.zeros(10, int), label, 2)) == 0.5
-
-
-@pytest.mark.parametrize(
-    ("recall", "classes", "empty_class", "expected"),
-    [
-        ([0.2, 0.4, 0.9], [True, True, False], "ignore", 0.3),
-        ([0.2, math.nan, 0.9], [True, True, False], "ignore", 0.2),
-        ([0.2, math.nan, 0.9], [True, True, False], "nan", math.nan),
-        ([0.2, math.nan, 0.9], [True, False, True], "nan", 0.55),
-        ([math.nan, 0.9], [True, False], "ignore", math.nan),
-        ([0.5, 0.9], [False, False], "ignore", math.nan),
-    ],
-)
-def test_mean_recall_and_classes_without_clips(recall, classes, empty_class, expected):
-    mean = mean_recall(np.array(recall), np.array(classes), empty_class=empty_class)
-    assert mean == pytest.approx(expected, nan_ok=True)
 
 
 @given(fraction, fraction)
@@ -99,7 +78,6 @@ def test_follows_scene_counts_clips_sent_to_the_scene_they_show():
         (lambda: per_class_recall(np.array([-1]), np.array([0]), 2), r"prediction in 0 .. 1, got -1"),
         (lambda: per_class_recall(np.array([0.0]), np.array([0]), 2), "prediction of an integer dtype, got float64"),
         (lambda: confusion_matrix(np.array([[0]]), np.array([0]), 2), r"label of shape \(B\), got \(1, 1\)"),
-        (lambda: mean_recall(np.ones(2), empty_class="zero"), "empty_class to be one of ignore, nan, got 'zero'"),
         (lambda: follows_scene_share(np.array([3]), np.array([0]), np.zeros(3, int)), r"prediction in 0 .. 2, got 3"),
         (
             lambda: follows_scene_share(np.array([0]), np.array([-1]), np.zeros(3, int)),

@@ -1,12 +1,17 @@
 """The protocol against a loop that follows its description word by word, and what holds for any data."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from neuroav.checks import InputError
-from neuroav.gzsl.protocol import BETA_GRID, GZSLResult, calibrate, evaluate_gzsl, released_beta
+from neuroav.gzsl.margins import margins_of
+from neuroav.gzsl.metrics import per_class_recall
+from neuroav.gzsl.protocol import BETA_GRID, RELEASED, GZSLResult, Quirks, calibrate, evaluate_gzsl, released_beta
+from neuroav.gzsl.scores import calibrated_prediction
 
 SEEN = np.array([True, True, False, True, False])
 
@@ -57,6 +62,75 @@ def test_figures_equal_a_loop(seed):
     np.testing.assert_allclose([result.seen, result.unseen, result.hm, result.zsl], expected[:4], atol=1e-12)
     near_best = np.abs(result.table["hm"] - result.hm) < 1e-12
     assert result.beta in result.table["beta"][near_best]
+
+
+def tied_clips(seed, dtype):
+    """Distances on a coarse lattice, so that all kinds of ties occur, some of them off by the last digits."""
+    rng = np.random.default_rng(seed)
+    distances = rng.integers(0, 6, (30, 5)) * 0.2 + rng.choice([0.0, 1e-16, 3e-8, 1e-7], (30, 5))
+    distances[rng.random(30) < 0.1] += 70.0
+    return distances.astype(dtype), rng.integers(0, 5, 30)
+
+
+@given(st.integers(0, 100_000), st.sampled_from([np.float32, np.float64]), st.booleans())
+def test_one_pass_equals_a_loop_over_betas_to_the_last_tie(seed, dtype, infinite):
+    distances, label = tied_clips(seed, dtype)
+    if infinite:
+        distances[np.random.default_rng(seed + 1).random(distances.shape) < 0.3] = np.inf
+    grid = np.concatenate([BETA_GRID, [-0.2, 0.4, 1e-8, 0.4, 50.0]]).astype(dtype)  # repeated, and not in order
+    table = evaluate_gzsl(distances, label, SEEN, grid=grid, quirks=Quirks(empty_class_is_nan=True)).table
+    for i, beta in enumerate(grid):
+        recall = per_class_recall(calibrated_prediction(distances, SEEN, float(beta)), label, 5)
+        np.testing.assert_allclose(table["seen"][i], recall[SEEN].mean(), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(table["unseen"][i], recall[~SEEN].mean(), rtol=0, atol=1e-12)
+
+
+def test_margins_are_where_clips_go_over():
+    distances = np.array([[1.0, 3.0, 2.5, 1.0, 2.5], [2.0, 2.0, 1.0, 2.0, 1.0], [np.inf] * 5])
+    margins = margins_of(distances, SEEN)
+    assert margins.seen_class.tolist() == [0, 0, 0]
+    assert margins.unseen_class.tolist() == [2, 2, 2]
+    assert margins.beta.tolist() == [1.5, -1.0, np.inf]
+    assert margins.above.all()  # column 0 wins a tie with column 2
+    assert not margins_of(distances[:, ::-1], SEEN[::-1]).above.any()
+
+
+def test_recalls_of_the_chosen_beta_are_given():
+    distances, label = clips(7)
+    result = evaluate_gzsl(distances, label, SEEN)
+    recall = per_class_recall(calibrated_prediction(distances, SEEN, result.beta), label, 5)
+    np.testing.assert_array_equal(result.recall, recall)
+    assert result.zsl_recall[~SEEN].mean() == result.zsl
+    assert np.isnan(result.zsl_recall[SEEN]).all()
+
+
+@pytest.mark.parametrize(
+    ("recall", "classes", "quirks", "expected"),
+    [
+        ([0.2, 0.4, 0.9], [True, True, False], Quirks(), 0.3),
+        ([0.2, math.nan, 0.9], [True, True, False], Quirks(), 0.2),
+        ([0.2, math.nan, 0.9], [True, True, False], Quirks(empty_class_is_nan=True), math.nan),
+        ([0.2, math.nan, 0.9], [True, False, True], Quirks(empty_class_is_nan=True), 0.55),
+        ([math.nan, 0.9], [True, False], Quirks(), math.nan),
+        ([0.5, 0.9], [False, False], Quirks(), math.nan),
+        ([1 / 3, 0.9], [True, False], Quirks(float32_means=True), float(np.float32(1 / 3))),
+    ],
+)
+def test_means_and_classes_without_clips(recall, classes, quirks, expected):
+    mean = quirks.mean(np.array([recall, recall]), np.array(classes))
+    np.testing.assert_allclose(mean, [expected, expected], rtol=1e-15)
+
+
+def test_every_class_weighs_the_same_whatever_its_clips():
+    distances = np.array([[0.0, 1.0, 9.0]] * 10 + [[9.0, 9.0, 0.0]])
+    result = evaluate_gzsl(distances, np.array([0] * 9 + [1, 2]), np.array([True, True, False]), beta=0.0)
+    assert result.seen == 0.5
+
+
+def test_a_released_beta_of_zero_searches():
+    distances, label = clips(5)
+    assert evaluate_gzsl(distances, label, SEEN, beta=0.0, quirks=RELEASED).beta > 0
+    assert evaluate_gzsl(distances, label, SEEN, beta=0.0).beta == 0
 
 
 @given(st.integers(0, 10_000), st.permutations(range(5)))
@@ -125,7 +199,7 @@ def test_a_class_without_clips_is_left_out(seed, empty):
 def test_a_class_without_clips_spreads_when_asked():
     distances, label = clips(3)
     keep = label != 2
-    result = evaluate_gzsl(distances[keep], label[keep], SEEN, empty_class="nan")
+    result = evaluate_gzsl(distances[keep], label[keep], SEEN, quirks=Quirks(empty_class_is_nan=True))
     assert np.isnan([result.unseen, result.hm, result.zsl]).all()
     assert result.seen > 0
     assert result.beta == 0.0
@@ -185,7 +259,7 @@ KINDS = np.array([True, True, False])
         ((ROWS, LABEL, KINDS[:2]), {}, r"seen of shape \(3\), got \(2,\)"),
         ((ROWS, LABEL, KINDS), {"grid": np.zeros(0)}, "grid of at least one beta"),
         ((ROWS, LABEL, KINDS), {"beta": float("nan")}, "a finite beta"),
-        ((ROWS, LABEL, KINDS), {"empty_class": "nann"}, "Did you mean 'nan'"),
+        ((ROWS, LABEL, KINDS), {"grid": np.array([0, np.inf])}, "a finite beta, got inf"),
     ],
 )
 def test_bad_input_is_named(arguments, options, text):
