@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from neuroav import __version__, models
-from neuroav.checks import fail
+from neuroav.checks import OutputError, fail
 from neuroav.config import Experiment, load_experiment, read_experiment, same, to_json
 from neuroav.data.sample import ClipData, Statistics
 from neuroav.example import example_arrays
@@ -35,7 +35,7 @@ from neuroav.gzsl.protocol import GZSLResult, evaluate_gzsl
 from neuroav.gzsl.scores import calibrated_prediction
 from neuroav.progress import Progress
 from neuroav.task import Task, prepare
-from neuroav.train.checkpoint import load_json, load_tensors, replacing, save_json, save_tensors
+from neuroav.train.checkpoint import TEMPORARY, load_json, load_tensors, replacing, save_json, save_tensors, writing
 from neuroav.train.loop import Epoch, OneStage, TwoStage, fit
 from neuroav.train.seed import seed_torch
 
@@ -139,7 +139,8 @@ def train(experiment: Experiment, task: Task, out: Path, on_epoch: Callable[[], 
 
     def log(stage: int) -> Callable[[Epoch], None]:
         def write(epoch: Epoch) -> None:
-            with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            path = out / "metrics.jsonl"
+            with writing(path), path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"stage": stage, **vars(epoch)}) + "\n")
             on_epoch()
 
@@ -277,7 +278,7 @@ def claimed(out: Path, experiment: Experiment) -> Iterator[None]:
             finished run.
     """
     _check_free(out, experiment)
-    with made(out), _locked(out / LOCK):
+    with made(out), _locked(out):
         _check_free(out, experiment)  # again, now that nobody else can change it
         try:
             yield
@@ -293,13 +294,13 @@ def made(out: Path) -> Iterator[None]:
     """Make a directory with its parents; what is still empty at the end goes again.
 
     Raises:
-        InputError: If it can't be made.
+        OutputError: If it can't be made.
     """
     new = [path for path in (out, *out.parents) if not path.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise fail(str(out), "a directory that can be made", str(error.strerror), OTHER) from error
+        raise fail(str(out), "a directory that can be made", str(error.strerror), OTHER, OutputError) from error
     try:
         yield
     finally:
@@ -311,7 +312,7 @@ def made(out: Path) -> Iterator[None]:
 def _check_free(out: Path, experiment: Experiment) -> None:
     if out.exists() and not out.is_dir():
         raise fail(str(out), "a directory", "a file", OTHER)
-    if not out.is_dir() or {path.name for path in out.iterdir()} <= {LOCK}:
+    if not out.is_dir() or {path.name for path in out.iterdir()} <= {LOCK, f"config.json{TEMPORARY}"}:
         return
     what = "an empty directory or an unfinished run"
     if (out / "results.json").exists():
@@ -323,9 +324,12 @@ def _check_free(out: Path, experiment: Experiment) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the file ``path`` under an exclusive lock (POSIX; elsewhere there is no lock)."""
-    with path.open("w") as file:
+def _locked(out: Path) -> Iterator[None]:
+    """Hold the lock file of ``out`` under an exclusive lock (POSIX; elsewhere there is no lock)."""
+    path = out / LOCK
+    with writing(path):
+        opened = path.open("w")
+    with opened as file:
         try:
             import fcntl
 
@@ -336,7 +340,7 @@ def _locked(path: Path) -> Iterator[None]:
         except OSError:
             taken = True
         if taken:
-            raise fail(str(path.parent), "a free directory", "one in use by another process", OTHER)
+            raise fail(str(out), "a free directory", "one in use by another process", OTHER)
         try:
             yield
         finally:
@@ -453,13 +457,25 @@ def _finished_epochs(folders: Sequence[Path]) -> int:
 
 
 def run_command(reference: str, overrides: Sequence[str], out: str | None, json_path: str | None) -> int:
-    """``neuroav run``: train and evaluate one experiment, write its report, print its table."""
+    """``neuroav run``: train and evaluate one experiment, write its report, print its table.
+
+    A finished run of the same experiment is shown again, its page written if a kill came before that.
+    """
     experiment = load_experiment(reference, overrides)
     folder = Path(out) if out else Path("runs") / experiment.name
+    if finished(folder, experiment):
+        sys.stderr.write(f"{folder} holds this experiment's finished run; nothing was trained.\n")
+        return _show(load_json(folder / "results.json"), folder, json_path)
     one_stage = isinstance(experiment.train.protocol, OneStage)  # how long a second stage is, the first finds out
     with Progress(experiment.name, total=experiment.train.epochs if one_stage else None, unit="epoch") as bar:
         results = run_experiment(experiment, folder, bar.update)
     return _show(results, folder, json_path)
+
+
+def finished(out: Path, experiment: Experiment) -> bool:
+    """Whether a directory holds the finished run of just this experiment."""
+    there = (out / "results.json").exists() and (out / "config.json").exists()
+    return there and same(read_experiment(out / "config.json"), experiment)
 
 
 def eval_command(run_dir: str, json_path: str | None) -> int:
@@ -482,7 +498,7 @@ def eval_command(run_dir: str, json_path: str | None) -> int:
 def _show(results: dict[str, Any], folder: Path, json_path: str | None) -> int:
     from neuroav.report.html import write_report
 
-    page = write_report(folder)
+    page = folder / "report.html" if (folder / "report.html").exists() else write_report(folder)
     _print_table(results["rows"], json_path, results)
     sys.stdout.write(f"report: {page}\n")
     return 0

@@ -83,7 +83,10 @@ def test_run_trains_evaluates_and_reports_and_eval_agrees(here, capfd):
     assert json.loads((here / "again.json").read_text())["rows"] == figures
     assert {path: (folder / path).read_bytes() for path in listing(folder)} == before
 
-    assert main(["run", "exp.py:one", "--set", "seed=2", "--set", "train.lr=5e-3"]) == 2
+    assert main(["run", "exp.py:one", "--set", "seed=2", "--set", "train.lr=5e-3"]) == 0
+    assert "holds this experiment's finished run; nothing was trained" in capfd.readouterr().err
+    assert {path: (folder / path).read_bytes() for path in listing(folder)} == before
+    assert main(["run", "exp.py:one", "--set", "seed=3"]) == 2
     assert "got a finished run" in capfd.readouterr().err
 
 

@@ -17,7 +17,7 @@ from sklearn.metrics import recall_score
 
 from neuroav import run
 from neuroav.baselines.pooled import PooledMLPConfig
-from neuroav.checks import InputError
+from neuroav.checks import InputError, NeuroavError
 from neuroav.config import Experiment, MotionScenesData, StoreData, to_json
 from neuroav.data.motionscenes import MotionScenesConfig, class_names
 from neuroav.data.sample import Statistics
@@ -47,6 +47,42 @@ def on_epoch():
         os.kill(os.getpid(), signal.SIGKILL)
 run_experiment(read_experiment(Path(sys.argv[1])), Path(sys.argv[2]), on_epoch)
 """
+
+REFUSED = """
+import sys
+from pathlib import Path
+from neuroav.checks import OutputError
+from neuroav.config import read_experiment
+from neuroav.run import run_experiment
+for out in sys.argv[2:]:
+    try:
+        run_experiment(read_experiment(Path(sys.argv[1])), Path(out))
+    except OutputError as error:
+        print(error)
+"""
+
+
+def small_disk():
+    """Let no file of the new process grow past 5 kB: room for settings, not for a checkpoint."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, resource.RLIM_INFINITY))
+
+
+def obey_permissions():
+    """Take from the new process what lets root write anywhere (CAP_DAC_OVERRIDE); others never had it."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(24, 1)
+
+
+def refused_runs(experiment, folder, outs, limit):
+    """Run in a process under ``limit``, one after the other, settings in ``folder``; what each says in the end."""
+    settings = folder / "experiment.json"
+    save_json(settings, to_json(experiment))
+    command = [sys.executable, "-c", REFUSED, str(settings), *map(str, outs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=limit)
+    return done.stdout.splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +338,7 @@ def test_finished_runs_other_runs_and_other_files_are_left_alone(quick, folders,
         ("full", "got other files"),
         ("unfinished", "got one of another"),
     ]:
-        with pytest.raises(InputError, match=text):
+        with pytest.raises(NeuroavError, match=text):
             run.run_experiment(quick, tmp_path / out)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -329,6 +365,38 @@ def test_an_early_error_leaves_nothing_and_a_late_one_what_was_saved(quick, tmp_
         run.run_experiment(quick, tmp_path / "late", stop)
     assert {"config.json", "stage1.safetensors"} <= {p.name for p in (tmp_path / "late").iterdir()}
     assert not (tmp_path / "late" / "run.lock").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux has them")
+def test_a_full_disk_is_said_and_loses_nothing(make, folders, tmp_path):
+    experiment, out = make("two"), tmp_path / "run"
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.run_experiment(experiment, out, stop)
+    before = (out / "stage1.safetensors").read_bytes()
+    said = refused_runs(experiment, tmp_path, [tmp_path / "new", out], small_disk)
+    text = "{}: expected a file that can be written, got File too large. Make room"
+    expected = [text.format(folder / "stage1.safetensors") for folder in (tmp_path / "new", out)]
+    assert [line.partition(" or choose")[0] for line in said] == expected
+    assert not (tmp_path / "new").exists()
+    assert (out / "stage1.safetensors").read_bytes() == before
+    assert not list(out.glob("*.tmp"))
+    run.run_experiment(experiment, out)
+    assert_same_run(out, folders["two"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities are of Linux")
+def test_a_read_only_folder_is_said_and_left_as_it_was(quick, tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    closed.chmod(0o555)
+    here, below = refused_runs(quick, tmp_path, [closed, closed / "run"], obey_permissions)
+    assert here.startswith(f"{closed / 'run.lock'}: expected a file that can be written, got Permission denied.")
+    assert below.startswith(f"{closed / 'run'}: expected a directory that can be made, got Permission denied.")
+    assert list(closed.iterdir()) == []
 
 
 def test_many_runs_side_by_side_are_read_when_finished(quick, folders, make, tmp_path):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -23,6 +21,7 @@ from neuroav.checks import NeuroavError, fail
 from neuroav.report import clip, plots, tables
 from neuroav.report.plots import Plot
 from neuroav.report.tables import Quantity, Table
+from neuroav.train.checkpoint import replacing
 
 Array = NDArray[Any]
 NOT_MEASURED = '<span class="missing">not measured</span>'
@@ -108,15 +107,8 @@ def write_report(run_dir: Path) -> Path:
     run_dir = Path(run_dir)
     page = render(read_run(run_dir))
     target = run_dir / "report.html"
-    handle, temporary = tempfile.mkstemp(dir=run_dir, prefix=".report-", suffix=".html")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(page)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(target) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     return target
 
 
