@@ -30,6 +30,7 @@ from neuroav.checks import OutputError, fail
 from neuroav.config import Experiment, load_experiment, read_experiment, same, to_json
 from neuroav.data.sample import ClipData, Statistics
 from neuroav.example import example_arrays
+from neuroav.gzsl.curve import bootstrap_intervals, seen_unseen_curve
 from neuroav.gzsl.metrics import confusion_matrix, follows_scene_share
 from neuroav.gzsl.protocol import GZSLResult, evaluate_gzsl
 from neuroav.gzsl.scores import calibrated_prediction
@@ -59,6 +60,7 @@ class Evaluation:
         prediction: ``(B,)`` predicted column at ``result.beta``.
         classes: ``(K,)`` the store's label of each column.
         seen: ``(K,)`` bool.
+        distances: ``(B, K)`` of clips to columns.
     """
 
     result: GZSLResult
@@ -67,6 +69,7 @@ class Evaluation:
     prediction: np.ndarray
     classes: np.ndarray
     seen: np.ndarray
+    distances: np.ndarray
 
 
 @torch.no_grad()
@@ -86,7 +89,7 @@ def evaluate(
     dist = distances(model, data, classes)
     oracle = evaluate_gzsl(dist, label, seen)
     result = oracle if beta is None else evaluate_gzsl(dist, label, seen, beta=beta)
-    return Evaluation(result, oracle, label, calibrated_prediction(dist, seen, result.beta), classes, seen)
+    return Evaluation(result, oracle, label, calibrated_prediction(dist, seen, result.beta), classes, seen, dist)
 
 
 @torch.no_grad()
@@ -234,6 +237,7 @@ def score(experiment: Experiment, task: Task, out: Path) -> tuple[list[dict[str,
                 **{k: getattr(found.result, k) for k in ("seen", "unseen", "hm", "zsl", "beta")},
                 "hm_oracle": found.oracle.hm,
                 "beta_oracle": found.oracle.beta,
+                **beyond_one_beta(found, [task.store.class_names[i] for i in found.classes]),
                 "follows_scene": follows,
                 "chance_zsl": 1.0 / len(unseen),
                 "num_clips": len(indices),
@@ -253,6 +257,18 @@ def score(experiment: Experiment, task: Task, out: Path) -> tuple[list[dict[str,
         arrays["confusion.classes"] = np.array([task.store.class_names[i] for i in found.classes])
         arrays["confusion.seen"] = found.seen
     return rows, arrays
+
+
+def beyond_one_beta(found: Evaluation, class_names: Sequence[str]) -> dict[str, Any]:
+    """Area under the seen-unseen curve, 95 % intervals over the choice of clips, recall of each class with clips."""
+    clips = found.distances, found.label, found.seen
+    intervals = bootstrap_intervals(*clips, beta=found.result.beta)
+    recall = zip(class_names, found.result.recall.tolist(), strict=True)
+    return {
+        "ausuc": seen_unseen_curve(*clips).area,
+        "interval95": {name: [one.low, one.high] for name, one in intervals.items()},
+        "recall": {name: value for name, value in recall if value == value},
+    }
 
 
 def operations(model: Any, data: ClipData) -> dict[str, float]:

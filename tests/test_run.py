@@ -232,6 +232,11 @@ def test_scores_are_recalls_at_the_validated_beta(folders, make, tmp_path, proto
         assert row["follows_scene"] == pytest.approx((task.preferred[predicted] == task.scene[chosen]).mean())
         assert (row["beta"], row["num_clips"], row["chance_zsl"]) == (0.3, len(chosen), 1 / 9)
         assert row["hm_oracle"] >= row["hm"]
+        present = np.unique(label)
+        recall = recall_score(label, predicted, labels=present, average=None, zero_division=0)
+        assert row["recall"] == pytest.approx({task.store.class_names[c]: r for c, r in zip(present, recall)})
+        assert 0 < row["ausuc"] <= row["zsl"]
+        assert row["interval95"]["zsl"][0] <= row["zsl"] <= row["interval95"]["zsl"][1]
 
 
 def test_evaluating_again_gives_the_same_numbers_or_says_which_differ(folders, tmp_path, capsys):

@@ -154,6 +154,8 @@ def results_section(run: Run) -> Section:
     """The one table, any warning about a layer, and HM and ZSL at a glance."""
     table = tables.results_table(run.rows)
     parts = [table_html(table, "Generalised zero-shot scores, spikes and operations")]
+    if any(row.get("interval95") for row in run.rows):
+        parts.append(table_html(tables.seeds_table(run.rows), "Every seed"))
     if not run.arrays:
         parts.append(
             _callout("This run directory has no arrays.npz, so figures of the clip and the models are left out.")

@@ -235,13 +235,14 @@ def calibration_table(rows: Sequence[Row]) -> Table:
     Example:
         >>> row = {"model": "m", "test_set": "test", "hm": 0.3, "beta": 1.2, "hm_oracle": 0.4, "beta_oracle": 0.8}
         >>> print(format_text(calibration_table([row])).splitlines()[2])
-        m     | 1.200 30.0    0.800      40.0
+        m     | 1.200 30.0    0.800      40.0     -
     """
     fields: tuple[tuple[str, str, Kind], ...] = (
         ("beta", "β", "plain"),
         ("hm", "HM", "percent"),
         ("beta_oracle", "oracle β", "plain"),
         ("hm_oracle", "oracle HM", "percent"),
+        ("ausuc", "AUSUC", "percent"),
     )
     test_sets = sets_in(rows)
     columns = [Column("model"), *(Column(title, name) for name in test_sets for _, title, _ in fields)]
@@ -250,7 +251,32 @@ def calibration_table(rows: Sequence[Row]) -> Table:
         for model in models_in(rows)
     ]
     note = "β: chosen on validation; oracle β: best on the test set itself, shown for comparison only."
-    return Table(tuple(columns), tuple(body), (note,))
+    area = "AUSUC: area under the curve of S against U over all β."
+    return Table(tuple(columns), tuple(body), (note, area))
+
+
+def seeds_table(rows: Sequence[Row]) -> Table:
+    """Return the scores of every seed by itself, with the interval that the choice of test clips leaves to HM.
+
+    Example:
+        >>> row = {"model": "m", "test_set": "test", "seed": 3, "hm": 0.3, "interval95": {"hm": [0.25, 0.36]}}
+        >>> print(format_text(seeds_table([row])).splitlines()[1])
+        m         test    3 - - 30.0   - 25.0 to 36.0
+    """
+    columns = ("model", "test set", "seed", *SCORES.values(), "HM, 95 %")
+    body: list[tuple[Cell, ...]] = []
+    for model in models_in(rows):
+        for name in sets_in(rows):
+            for row in (r for r in rows if r["model"] == model and r["test_set"] == name):
+                scores = (aggregate([row.get(key)]) for key in SCORES)
+                body.append((model, name, str(row.get("seed", MISSING)), *scores, _interval_text(row, "hm")))
+    note = "95 %: bootstrap over the test clips of each class at the validated β; another seed is not in it."
+    return Table(tuple(map(Column, columns)), tuple(body), (note,))
+
+
+def _interval_text(row: Row, key: str) -> str | None:
+    low, high = (row.get("interval95") or {}).get(key, (None, None))
+    return None if low is None or math.isnan(low) else f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 def layers_table(rows: Sequence[Row]) -> Table:
@@ -418,6 +444,8 @@ def format_results(rows: Sequence[Row]) -> str:
     blocks = [format_text(results_table(rows))]
     if any(row.get("hm_oracle") is not None for row in rows):
         blocks.append(format_text(calibration_table(rows)))
+    if any(row.get("interval95") for row in rows):
+        blocks.append(format_text(seeds_table(rows)))
     layers = _layers_block(rows)
     if layers.rows:
         blocks.append(format_text(layers))

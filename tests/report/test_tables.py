@@ -67,6 +67,18 @@ def test_text_fits_a_terminal_and_lines_up(rows):
     assert all([i for i, letter in enumerate(line) if letter == "|"] == bars for line in (head, *body))
 
 
+def test_every_seed_has_its_row_and_its_interval(rows):
+    rows = [row | {"interval95": {"hm": [row["hm"] - 0.04, row["hm"] + 0.05]}} for row in rows]
+    table = tables.seeds_table(rows)
+    assert len(table.rows) == len(rows)
+    row = next(r for r in rows if (r["model"], r["test_set"], r["seed"]) == ("MDFT", "shuffled", 1))
+    shown = next(r for r in table.rows if r[:3] == ("MDFT", "shuffled", "1"))
+    assert [cell.mean for cell in shown[3:7]] == [row[key] for key in ("seen", "unseen", "hm", "zsl")]
+    assert shown[7] == f"{100 * row['hm'] - 4:.1f} to {100 * row['hm'] + 5:.1f}"
+    assert tables.format_text(table) in tables.format_results(rows)
+    assert tables.seeds_table([{"model": "m", "test_set": "test"}]).rows[0][-1] is None
+
+
 def test_text_names_sick_layers_and_estimates(rows):
     text = tables.format_results(rows)
     assert "warning: MDFT, layer audio.2: mostly dead" in text
