@@ -21,7 +21,7 @@ class Statistics:
     Attributes:
         audio_mean, audio_std: ``(D_audio,)`` float32.
         video_mean, video_std: ``(D_video,)`` float32.
-        events_per_step: events in a mean training step.
+        events_per_step: events in a mean training step; 1 for clips without motion.
     """
 
     audio_mean: Tensor
@@ -33,7 +33,7 @@ class Statistics:
     @classmethod
     def of(cls, clips: LoadedClips) -> Statistics:
         """Measure training clips; a constant feature gets a standard deviation of 1."""
-        per_step = clips.motion.reshape(len(clips.motion), -1).sum(1, dtype=np.int64).mean()
+        per_step = 1.0 if clips.motion is None else clips.motion.sum((1, 2, 3), dtype=np.int64).mean()
         (audio_mean, audio_std), (video_mean, video_std) = _moments(clips.audio), _moments(clips.video)
         return cls(audio_mean, audio_std, video_mean, video_std, float(per_step))
 
@@ -59,9 +59,9 @@ class ClipData:
             raise fail("ClipData", "at least one clip", "none", "Check the parts and labels of the store.")
         self.audio = (torch.from_numpy(clips.audio) - statistics.audio_mean) / statistics.audio_std
         self.video = (torch.from_numpy(clips.video) - statistics.video_mean) / statistics.video_std
-        self.motion = torch.from_numpy(clips.motion.astype(np.int32))
-        self.t_s = torch.from_numpy(clips.t_s)
-        self.offsets = torch.from_numpy(clips.offsets)
+        self.motion = None if clips.motion is None else torch.from_numpy(clips.motion.astype(np.int32))
+        self.t_s, self.offsets = torch.from_numpy(clips.t_s), torch.from_numpy(clips.offsets)
+        self.audio_t_s, self.audio_offsets = torch.from_numpy(clips.audio_t_s), torch.from_numpy(clips.audio_offsets)
         self.labels = torch.from_numpy(clips.labels)
         self.class_vectors = torch.from_numpy(class_vectors)
         self.events_per_step = statistics.events_per_step
@@ -72,35 +72,51 @@ class ClipData:
     @property
     def spec(self) -> DataSpec:
         """Sizes that a model is built from."""
-        polarities, height, width = self.motion.shape[1:]
+        motion = None
+        if self.motion is not None:
+            polarities, height, width = self.motion.shape[1:]
+            motion = (polarities, height, width)
         return DataSpec(
             audio_dim=self.audio.shape[1],
             video_dim=self.video.shape[1],
             text_dim=self.class_vectors.shape[1],
-            motion_shape=(polarities, height, width),
+            motion_shape=motion,
             events_per_step=self.events_per_step,
         )
 
     def batch(self, indices: Tensor | np.ndarray) -> Batch:
         """Collate clips ``indices (B,)``, padded to the longest; padding is zero and marked invalid."""
         indices = torch.as_tensor(indices)
-        start, length = self.offsets[indices], self.offsets[indices + 1] - self.offsets[indices]
-        steps = torch.arange(int(length.max())).unsqueeze(1)
-        valid = steps < length
-        rows = torch.where(valid, start + steps, start)
-
-        def gather(flat: Tensor) -> Sequence:
-            values = flat[rows].to(torch.float32)
-            mask = valid.reshape(*valid.shape, *[1] * (values.ndim - 2))
-            return Sequence(values * mask, self.t_s[rows], valid)
-
+        rows, valid = _grid(self.offsets, indices)
+        audio_rows, audio_valid = _grid(self.audio_offsets, indices)
+        motion = None if self.motion is None else _collate(self.motion, self.t_s, rows, valid)
         label = self.labels[indices]
-        return Batch(gather(self.audio), gather(self.video), gather(self.motion), label, self.class_vectors[label])
+        return Batch(
+            audio=_collate(self.audio, self.audio_t_s, audio_rows, audio_valid),
+            video=_collate(self.video, self.t_s, rows, valid),
+            motion=motion,
+            label=label,
+            text=self.class_vectors[label],
+        )
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """All clips in stored order, as for evaluation."""
         for start in range(0, len(self), batch_size):
             yield self.batch(torch.arange(start, min(start + batch_size, len(self))))
+
+
+def _grid(offsets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows ``(T, B)`` of the steps of some clips, and which of them are no padding."""
+    start, length = offsets[indices], offsets[indices + 1] - offsets[indices]
+    steps = torch.arange(int(length.max())).unsqueeze(1)
+    valid = steps < length
+    return torch.where(valid, start + steps, start), valid
+
+
+def _collate(flat: Tensor, t_s: Tensor, rows: Tensor, valid: Tensor) -> Sequence:
+    values = flat[rows].to(torch.float32)
+    mask = valid.reshape(*valid.shape, *[1] * (values.ndim - 2))
+    return Sequence(values * mask, t_s[rows], valid)
 
 
 def class_balanced(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -4,6 +4,8 @@ A finished store ("neuroav-store", version 1) holds, for ``N`` clips with ``R`` 
 
     video (R, D_video) float32     audio (R, D_audio) float32     motion (R, P, h, w) uint16     t_s (R,) float32
     offsets (N + 1,) int64: clip i owns rows offsets[i]:offsets[i + 1] of each of the four
+    audio_t_s (R_audio,) float32, audio_offsets (N + 1,) int64: only where audio has steps of its own; its rows are then
+    counted by these. motion is missing where the clips have none.
     names, parts (N,) text         labels (N,) int64              extras/<key> (N,) int64, float64 or text
     class_names (K,) text          class_vectors (K, D_text) float32
     attributes: format, version, settings and provenance (JSON); every dataset carries its own crc32
@@ -22,7 +24,7 @@ import os
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -38,7 +40,13 @@ if TYPE_CHECKING:
 FORMAT = "neuroav-store"
 VERSION = 1
 MAGIC = b"neuroav-store-partial 1\n"
-MODALITIES = {"t_s": np.float32, "video": np.float32, "audio": np.float32, "motion": np.uint16}
+MODALITIES = {
+    "t_s": np.float32,
+    "video": np.float32,
+    "audio": np.float32,
+    "motion": np.uint16,
+    "audio_t_s": np.float32,
+}
 _BLOCK_HEAD = struct.Struct("<QI")  # payload bytes, CRC-32 of the payload
 _CHUNK_BYTES = 2**18
 _READ_ROWS = 4096
@@ -56,8 +64,9 @@ class ClipRecord:
         part: ``train``, ``val_seen``, ``val_unseen``, ``test_seen``, ``test_unseen``, or ``""`` where none is assigned.
         t_s: ``(T,)`` start of each step in seconds.
         video: ``(T, D_video)`` features.
-        audio: ``(T, D_audio)`` features.
-        motion: ``(T, P, h, w)`` uint16 event counts.
+        audio: ``(T, D_audio)`` features; ``(T_audio, D_audio)`` where ``audio_t_s`` is given.
+        motion: ``(T, P, h, w)`` uint16 event counts, or ``None`` where there are no pixels.
+        audio_t_s: ``(T_audio,)`` start of each audio step, if audio has steps of its own; else ``None``.
         extras: Further columns; every clip of a store has the same keys with values of the same type.
     """
 
@@ -67,8 +76,9 @@ class ClipRecord:
     t_s: np.ndarray
     video: np.ndarray
     audio: np.ndarray
-    motion: np.ndarray
+    motion: np.ndarray | None = None
     extras: dict[str, Extra] = field(default_factory=dict)
+    audio_t_s: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -78,24 +88,33 @@ class LoadedClips:
     Attributes:
         t_s: ``(R,)`` float32 seconds.
         video: ``(R, D_video)`` float32.
-        audio: ``(R, D_audio)`` float32.
-        motion: ``(R, P, h, w)`` uint16.
+        audio: ``(R, D_audio)`` float32; ``(R_audio, D_audio)`` where audio has steps of its own.
+        motion: ``(R, P, h, w)`` uint16, or ``None``.
         offsets: ``(n + 1,)`` int64.
         labels: ``(n,)`` int64 index into the store's ``class_names``.
+        audio_t_s: ``(R_audio,)`` float32 seconds; left out: those of the video.
+        audio_offsets: ``(n + 1,)`` int64; left out: those of the video.
     """
 
     t_s: np.ndarray
     video: np.ndarray
     audio: np.ndarray
-    motion: np.ndarray
+    motion: np.ndarray | None
     offsets: np.ndarray
     labels: np.ndarray
+    audio_t_s: np.ndarray = None  # type: ignore[assignment]  # set below
+    audio_offsets: np.ndarray = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.audio_offsets is None:
+            object.__setattr__(self, "audio_t_s", self.t_s)
+            object.__setattr__(self, "audio_offsets", self.offsets)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def rows(self, i: int) -> slice:
-        """Rows of clip ``i`` in the flat arrays."""
+        """Rows of clip ``i`` in the flat arrays (in those of audio, if it has no steps of its own)."""
         return slice(int(self.offsets[i]), int(self.offsets[i + 1]))
 
 
@@ -187,6 +206,7 @@ class StoreWriter:
             "label": record.label,
             "part": record.part,
             "length": len(arrays["t_s"]),
+            "audio_length": len(arrays["audio"]),
             "shapes": {key: list(value.shape[1:]) for key, value in arrays.items()},
             "extras": {key: _plain(where, key, value) for key, value in record.extras.items()},
         }
@@ -245,6 +265,8 @@ class StoreWriter:
         if not self._clips:
             return
         first = next(iter(self._clips.values()))
+        if clip["shapes"].keys() != first["shapes"].keys():
+            raise fail(where, f"arrays {', '.join(first['shapes'])} as in the clips before", ", ".join(clip["shapes"]))
         for key, shape in clip["shapes"].items():
             if shape != first["shapes"][key]:
                 raise fail(where, f"{key} steps of shape {tuple(first['shapes'][key])}", str(tuple(shape)))
@@ -273,15 +295,16 @@ class StoreWriter:
     def _write_tables(self, file: h5py.File) -> None:
         clips = list(self._clips.values())
         index = {name: k for k, name in enumerate(self._header["class_names"])}
-        lengths = [clip["length"] for clip in clips]
         tables: dict[str, Any] = {
             "class_names": self._header["class_names"],
             "class_vectors": self._class_vectors,
             "names": list(self._clips),
             "labels": np.array([index[clip["label"]] for clip in clips], np.int64),
             "parts": [clip["part"] for clip in clips],
-            "offsets": np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+            "offsets": _offsets(clip["length"] for clip in clips),
         }
+        if "audio_t_s" in clips[0]["shapes"]:
+            tables["audio_offsets"] = _offsets(clip["audio_length"] for clip in clips)
         for key in clips[0]["extras"]:
             tables[f"extras/{key}"] = [clip["extras"][key] for clip in clips]
         for key, values in tables.items():
@@ -292,14 +315,16 @@ class StoreWriter:
             dataset.attrs["crc32"] = _crc(dataset)
 
     def _write_steps(self, file: h5py.File) -> None:
-        offsets, crcs = file["offsets"][:], dict.fromkeys(MODALITIES, 0)
+        shapes = next(iter(self._clips.values()))["shapes"]
+        offsets = {key: file[_clock(key, shapes)][:] for key in shapes}
+        crcs = dict.fromkeys(shapes, 0)
         datasets = {}  # kept open: closing a dataset empties its chunk cache
-        for key, shape in next(iter(self._clips.values()))["shapes"].items():
-            dtype = np.dtype(MODALITIES[key])
+        for key, shape in shapes.items():
+            dtype, total = np.dtype(MODALITIES[key]), int(offsets[key][-1])
             rows = max(1, _CHUNK_BYTES // (dtype.itemsize * math.prod(shape)))
-            chunks = (min(rows, int(offsets[-1])), *shape)
+            chunks = (min(rows, total), *shape)
             datasets[key] = file.create_dataset(
-                key, (offsets[-1], *shape), dtype, chunks=chunks, compression="gzip", compression_opts=1, shuffle=True
+                key, (total, *shape), dtype, chunks=chunks, compression="gzip", compression_opts=1, shuffle=True
             )
         self._file.seek(0)
         blocks = _read_blocks(self._file, self.partial)
@@ -308,7 +333,7 @@ class StoreWriter:
             block = np.load(io.BytesIO(payload), allow_pickle=False)
             for key, dataset in datasets.items():
                 values = block[key]
-                dataset[offsets[i] : offsets[i + 1]] = values
+                dataset[offsets[key][i] : offsets[key][i + 1]] = values
                 crcs[key] = zlib.crc32(values, crcs[key])
         for key, dataset in datasets.items():
             dataset.attrs["crc32"] = crcs[key]
@@ -324,6 +349,7 @@ class Store:
         labels: ``(N,)`` int64 index into ``class_names``.
         parts: ``(N,)`` text, ``""`` where none was assigned.
         lengths: ``(N,)`` int64 time steps.
+        audio_lengths: ``(N,)`` int64 time steps of the audio.
         extras: ``(N,)`` array per further column.
         settings: How the clips were described.
         provenance: Where they come from.
@@ -353,11 +379,14 @@ class Store:
         self.parts: np.ndarray = _column(file["parts"])
         self._offsets: np.ndarray = file["offsets"][:]
         self.lengths: np.ndarray = np.diff(self._offsets)
+        self._keys = [key for key in MODALITIES if key in file]
+        self._audio_offsets: np.ndarray = file[_clock("audio", self._keys)][:]
+        self.audio_lengths: np.ndarray = np.diff(self._audio_offsets)
         self.extras: dict[str, np.ndarray] = {key: _column(value) for key, value in file.get("extras", {}).items()}
-        counts = {len(self.names), len(self.labels), len(self.parts), len(self.lengths)}
-        rows = {len(file[key]) for key in MODALITIES} | {int(self._offsets[-1])}
-        if len(counts) > 1 or len(rows) > 1:
-            raise ValueError("its arrays differ in length")
+        counts = {len(self.names), len(self.labels), len(self.parts), len(self.lengths), len(self.audio_lengths)}
+        uneven = [key for key in self._keys if len(file[key]) != int(file[_clock(key, self._keys)][-1])]
+        if len(counts) > 1 or uneven or not {"t_s", "video", "audio"} <= set(self._keys):
+            raise ValueError("its arrays differ in length, or one is missing")
         if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.class_names):
             raise ValueError("a label that is no class")
 
@@ -368,7 +397,7 @@ class Store:
         """Read clip ``i`` (``0 <= i < N``)."""
         loaded = self.load([i])
         extras: dict[str, Extra] = {key: values[i].item() for key, values in self.extras.items()}
-        steps = {key: getattr(loaded, key) for key in MODALITIES}
+        steps = {key: getattr(loaded, key) for key in self._keys}
         return ClipRecord(self.names[i], self.class_names[self.labels[i]], str(self.parts[i]), **steps, extras=extras)
 
     def load(self, indices: Sequence[int] | np.ndarray | None = None) -> LoadedClips:
@@ -381,15 +410,20 @@ class Store:
         if len(chosen) and (chosen.min() < 0 or chosen.max() >= len(self)):
             bad = chosen[(chosen < 0) | (chosen >= len(self))][0]
             raise fail("Store.load", f"indices in [0, {len(self)})", str(bad))
-        lengths = self.lengths[chosen]
-        offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        source = np.repeat(self._offsets[chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        order = np.argsort(source, kind="stable")
+        places = {name: _places(table, chosen) for name, table in self._clocks().items()}
+        loaded: dict[str, Any] = {"motion": None, "labels": self.labels[chosen]}
+        loaded |= {name: place[2] for name, place in places.items()}
         try:
-            steps = {key: _gather(self._file[key], source, order) for key in MODALITIES}
+            for key in self._keys:
+                loaded[key] = _gather(self._file[key], *places[_clock(key, self._keys)][:2])
         except (OSError, RuntimeError) as error:
             raise _damaged(self.path, error) from error
-        return LoadedClips(**steps, offsets=offsets, labels=self.labels[chosen])
+        return LoadedClips(**loaded)
+
+    def _clocks(self) -> dict[str, np.ndarray]:
+        """The tables of offsets that this store has."""
+        tables = {"offsets": self._offsets, "audio_offsets": self._audio_offsets}
+        return {name: tables[name] for name in {_clock(key, self._keys) for key in self._keys}}
 
     def verify(self) -> None:
         """Read everything and compare each array with the checksum it was written with.
@@ -447,12 +481,14 @@ def _check_classes(where: str, class_names: Sequence[str], class_vectors: np.nda
 
 
 def _check_arrays(where: str, record: ClipRecord) -> dict[str, Any]:
-    ranks = {"t_s": ("T",), "video": ("T", "D"), "audio": ("T", "D"), "motion": ("T", "P", "h", "w")}
+    ranks = {"t_s": (), "video": ("D",), "audio": ("D",), "motion": ("P", "h", "w"), "audio_t_s": ()}
+    audio_steps = len(record.t_s if record.audio_t_s is None else record.audio_t_s)
     arrays = {}
-    steps = len(record.t_s)
     for key, dtype in MODALITIES.items():
+        if getattr(record, key) is None and key in ("motion", "audio_t_s"):
+            continue
         value = np.asarray(getattr(record, key))
-        check_shape(where, key, value, (steps, *ranks[key][1:]))
+        check_shape(where, key, value, (audio_steps if key.startswith("audio") else len(record.t_s), *ranks[key]))
         if key == "motion" and value.dtype != np.uint16:
             raise fail(where, "motion as uint16 counts", str(value.dtype), "Clip to 65535 and convert.")
         arrays[key] = np.ascontiguousarray(value, dtype)
@@ -461,7 +497,7 @@ def _check_arrays(where: str, record: ClipRecord) -> dict[str, Any]:
             raise fail(
                 where, f"finite {key} values", f"{len(bad)} NaN or infinite, the first at {tuple(bad[0].tolist())}"
             )
-    if steps == 0:
+    if min(audio_steps, len(record.t_s)) == 0:
         raise fail(where, "at least one time step", "0")
     return arrays
 
@@ -571,6 +607,23 @@ def _crc(dataset: h5py.Dataset) -> int:
         piece = b"".join(text + b"\0" for text in values) if dataset.dtype == object else values.tobytes()
         crc = zlib.crc32(piece, crc)
     return crc
+
+
+def _offsets(lengths: Iterable[int]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(list(lengths), dtype=np.int64)])
+
+
+def _clock(key: str, keys: Container[str]) -> str:
+    """Name of the offsets that count the rows of array ``key`` in a store with arrays ``keys``."""
+    return "audio_offsets" if key.startswith("audio") and "audio_t_s" in keys else "offsets"
+
+
+def _places(table: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of the chosen clips in the file, the order that sorts them, and their offsets once loaded."""
+    lengths = np.diff(table)[chosen]
+    offsets = _offsets(lengths)
+    source = np.repeat(table[chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
+    return source, np.argsort(source, kind="stable"), offsets
 
 
 def _gather(dataset: h5py.Dataset, source: np.ndarray, order: np.ndarray) -> np.ndarray:

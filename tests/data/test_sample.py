@@ -1,5 +1,7 @@
 """Mini-batches against plain indexing: standardisation, padding, balanced draws, negatives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -27,6 +29,23 @@ def clips():
         offsets=np.cumsum([0, *LENGTHS]),
         labels=np.array([2, 0, 3, 2]),
     )
+
+
+def test_audio_with_steps_of_its_own_is_padded_by_itself(clips):
+    lengths = (2, 4, 1, 1)
+    audio = np.random.default_rng(3).normal(size=(sum(lengths), 4)).astype(np.float32)
+    times = np.concatenate([0.96 * np.arange(n) for n in lengths]).astype(np.float32)
+    own = replace(clips, audio=audio, audio_t_s=times, audio_offsets=np.cumsum([0, *lengths]), motion=None)
+    data = ClipData(own, Statistics.of(own), VECTORS)
+    assert data.spec.motion_shape is None
+    assert data.events_per_step == 1
+    batch = data.batch(np.array([2, 0]))
+    assert batch.motion is None
+    assert (len(batch.video), len(batch.audio)) == (5, 2)
+    assert batch.audio.valid.T.tolist() == [[True, False], [True, True]]
+    np.testing.assert_array_equal(batch.audio.t_s[:, 1], times[:2])
+    np.testing.assert_array_equal(batch.audio.values[:, 1], data.audio[:2])
+    np.testing.assert_array_equal(batch.audio.values[:, 0], [data.audio[6].tolist(), [0] * 4])
 
 
 @pytest.fixture

@@ -65,6 +65,52 @@ def test_every_clip_comes_back_bit_for_bit(tmp_path):
     assert [item.name for item in tmp_path.iterdir()] == ["s.h5"]
 
 
+def two_clocks(i):
+    """A clip without motion whose audio has steps of its own."""
+    steps = 1 + (i * 5) % 3
+    times = np.arange(steps, dtype=np.float32) * np.float32(0.96)
+    audio = np.random.default_rng(i).normal(size=(steps, 4)).astype(np.float32)
+    return make_record(i, motion=None, audio=audio, audio_t_s=times)
+
+
+def test_audio_may_have_steps_of_its_own_and_motion_may_be_missing(tmp_path):
+    records = [two_clocks(i) for i in range(7)]
+    with Store(write_store(tmp_path / "s.h5", records)) as store:
+        assert store.audio_lengths.tolist() == [len(r.audio_t_s) for r in records]
+        assert store.audio_lengths.tolist() != store.lengths.tolist()
+        for i in range(7):
+            clip = store.clip(i)
+            assert clip.motion is None
+            for key in ("t_s", "video", "audio", "audio_t_s"):
+                np.testing.assert_array_equal(getattr(clip, key), getattr(records[i], key))
+        loaded = store.load([5, 0, 5])
+        assert loaded.motion is None
+        for key, offsets in (("video", loaded.offsets), ("audio", loaded.audio_offsets)):
+            for row, i in enumerate([5, 0, 5]):
+                got = getattr(loaded, key)[offsets[row] : offsets[row + 1]]
+                np.testing.assert_array_equal(got, getattr(records[i], key))
+        store.verify()
+
+
+def test_an_unfinished_store_with_two_clocks_goes_on(tmp_path):
+    records = [two_clocks(i) for i in range(4)]
+    with suppress(KeyboardInterrupt), open_writer(tmp_path / "s.h5") as writer:
+        writer.write(records[0])
+        raise KeyboardInterrupt
+    with open_writer(tmp_path / "s.h5") as writer:
+        for record in records[1:]:
+            writer.write(record)
+    with Store(tmp_path / "s.h5") as store:
+        np.testing.assert_array_equal(store.load().audio, np.concatenate([r.audio for r in records]))
+
+
+def test_clips_of_a_store_have_the_same_arrays(tmp_path):
+    with open_writer(tmp_path / "s.h5") as writer:
+        writer.write(two_clocks(0))
+        with pytest.raises(InputError, match="clip 'clip-1': expected arrays t_s, video, audio, audio_t_s"):
+            writer.write(make_record(1))
+
+
 def test_tables_follow_the_order_of_writing(tmp_path):
     records = [make_record(i) for i in range(9)]
     with Store(write_store(tmp_path / "s.h5")) as store:
