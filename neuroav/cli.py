@@ -183,7 +183,7 @@ def build_parser() -> argparse.ArgumentParser:
     extract = verbs.add_parser("extract", help="turn a folder of clips with sound into a feature store")
     extract.add_argument("folder", metavar="DIR")
     extract.add_argument("--labels", required=True, help="CSV with columns file,label and optionally part")
-    extract.add_argument("--vectors", required=True, help=".npz with arrays names (K,) and vectors (K, D)")
+    extract.add_argument("--vectors", required=True, help="word2vec, GloVe or fastText file, or an .npz")
     extract.add_argument("-o", "--out", required=True, help="feature store to write (HDF5)")
     extract.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
     extract.set_defaults(handler=_extract)

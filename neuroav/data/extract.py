@@ -20,7 +20,7 @@ from neuroav import __version__
 from neuroav.checks import NeuroavError, check_choice, fail
 from neuroav.data.splits import PARTS
 from neuroav.data.store import ClipRecord, Store, StoreWriter, settings_difference
-from neuroav.data.vectors import read_vectors
+from neuroav.data.word_vectors import find_vectors
 from neuroav.processes import map_processes, num_cores
 from neuroav.progress import Progress
 
@@ -179,7 +179,7 @@ def extract_command(
     Args:
         folder: Holds the clips.
         labels: CSV file, see :func:`read_labels`.
-        vectors: Class vectors, see :func:`neuroav.data.vectors.read_vectors`.
+        vectors: Class or word vectors, see :func:`neuroav.data.word_vectors.find_vectors`.
         out: The store.
         workers: Processes; default one per core.
         json_path: Also write the report as JSON.
@@ -194,7 +194,7 @@ def extract_command(
     if num_workers < 1:
         raise fail("extract", "at least 1 worker", str(num_workers))
     rows = read_labels(labels, folder)
-    class_names, class_vectors = _classes(labels, rows, vectors)
+    class_names, class_vectors, sources = _classes(labels, rows, vectors)
     settings = {**SETTINGS, "labels": f"{zlib.crc32(json.dumps([astuple(row) for row in rows]).encode()):08x}"}
     start = time.monotonic()
     left_out: dict[str, str] = {}
@@ -202,7 +202,12 @@ def extract_command(
         _check_complete(out, settings, class_names, class_vectors)
         sys.stdout.write(f"{out} is complete already\n")
     else:
-        provenance = {"folder": str(Path(folder).resolve()), "labels": str(labels), "vectors": str(vectors)}
+        provenance = {
+            "folder": str(Path(folder).resolve()),
+            "labels": str(labels),
+            "vectors": str(vectors),
+            "class_vectors": sources,
+        }
         writer = StoreWriter(
             out, class_names=class_names, class_vectors=class_vectors, settings=settings, provenance=provenance
         )
@@ -216,12 +221,12 @@ def extract_command(
     return 0
 
 
-def _classes(labels: str, rows: Sequence[LabelRow], vectors: str) -> tuple[list[str], np.ndarray]:
-    """Return the sorted class names and their vectors; every class must have one of its own."""
-    known = read_vectors(vectors)
+def _classes(labels: str, rows: Sequence[LabelRow], vectors: str) -> tuple[list[str], np.ndarray, dict[str, str]]:
+    """Return the sorted class names, their vectors and what those are made of; every class must have one of its own."""
+    found = find_vectors(vectors, [row.vector for row in rows])
     vector_of: dict[str, str] = {}
     for row in rows:
-        name = known.find(row.vector)
+        name = found[row.vector].source
         if vector_of.setdefault(row.label, name) != name:
             raise fail(labels, f"one vector for label {row.label!r}", f"{vector_of[row.label]!r} and {name!r}")
     shared = [name for name, count in Counter(vector_of.values()).items() if count > 1]
@@ -231,7 +236,8 @@ def _classes(labels: str, rows: Sequence[LabelRow], vectors: str) -> tuple[list[
             labels, "a vector of its own for every label", f"{shared[0]!r} for {names}", "Write one class one way."
         )
     class_names = sorted(vector_of)
-    return class_names, known.rows([vector_of[name] for name in class_names])
+    values = {vector.source: vector.values for vector in found.values()}
+    return class_names, np.stack([values[vector_of[name]] for name in class_names]), vector_of
 
 
 def _check_complete(out: str, settings: dict[str, Any], class_names: list[str], class_vectors: np.ndarray) -> None:

@@ -39,9 +39,7 @@ class ClassVectors:
             >>> ClassVectors(["Long jump", "Archery"], np.zeros((2, 3))).find("LongJump")
             'Long jump'
         """
-        if name in self.names:
-            return name
-        alike = [known for known in self.names if _bare(known) == _bare(name) != ""]
+        alike = self.alike(name)
         if len(alike) == 1:
             return alike[0]
         if alike:
@@ -49,6 +47,17 @@ class ClassVectors:
         close = nearest(name, self.names) or nearest(name.lower(), [known.lower() for known in self.names])
         remedy = close or "Add its vector, or name one that is there."
         raise fail("class vectors", f"a vector for class {name!r}", f"none among {len(self.names)} names", remedy)
+
+    def alike(self, name: str) -> list[str]:
+        """Return ``name`` itself if it is known, else every known name alike but for case and punctuation.
+
+        Example:
+            >>> ClassVectors(["T.V.", "TV"], np.zeros((2, 3))).alike("t v")
+            ['T.V.', 'TV']
+        """
+        if name in self.names:
+            return [name]
+        return [known for known in self.names if _bare(known) == _bare(name) != ""]
 
     def rows(self, names: Sequence[str]) -> np.ndarray:
         """Return the vectors of ``names``, ``(len(names), D)``, each looked up by :meth:`find`.
@@ -62,9 +71,10 @@ class ClassVectors:
 
 
 def read_vectors(path: str | os.PathLike[str]) -> ClassVectors:
-    """Read class vectors from an ``.npz`` file with arrays ``names`` ``(K,)`` and ``vectors`` ``(K, D)``.
+    """Read class vectors from any ``.npz`` file that holds names and vectors.
 
-    ``names`` must be a text array; arrays of Python objects are pickles and are refused.
+    It has arrays ``names`` ``(K,)`` and ``vectors`` ``(K, D)``; or one array of text ``(K,)`` and one of numbers
+    ``(K, D)``, whatever they are called; or an array ``(D,)`` for each name. Arrays of Python objects are refused.
 
     Raises:
         InputError: If the file is missing, no such archive, lacks an array, repeats a name, or holds NaN or infinity.
@@ -87,12 +97,24 @@ def read_vectors(path: str | os.PathLike[str]) -> ClassVectors:
             arrays = dict(archive)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise fail(where, what, f"one that can't be read ({error})", _REMEDY) from error
-    if not {"names", "vectors"} <= arrays.keys():
+    if {"names", "vectors"} <= arrays.keys():
+        return checked_vectors(where, arrays["names"], arrays["vectors"])
+    texts = [array for array in arrays.values() if array.dtype.kind == "U" and array.ndim == 1]
+    tables = [array for array in arrays.values() if array.dtype.kind in "fiu" and array.ndim == 2]
+    if len(texts) == len(tables) == 1 and len(texts[0]) == len(tables[0]):
+        return checked_vectors(where, texts[0], tables[0])
+    alone = {array.shape for array in arrays.values() if array.dtype.kind in "fiu" and array.ndim == 1}
+    if len(alone) != 1 or any(array.shape not in alone for array in arrays.values()):
         raise fail(where, what, f"arrays {', '.join(arrays) or 'none'}", _REMEDY)
-    return _checked(where, arrays["names"], arrays["vectors"])
+    return checked_vectors(where, np.array(list(arrays)), np.stack(list(arrays.values())))
 
 
-def _checked(where: str, names: np.ndarray, vectors: np.ndarray) -> ClassVectors:
+def checked_vectors(where: str, names: np.ndarray, vectors: np.ndarray) -> ClassVectors:
+    """Make class vectors of names ``(K,)`` and vectors ``(K, D)``, read from the file ``where``.
+
+    Raises:
+        InputError: If the arrays don't fit each other, a name is repeated, or a vector holds NaN or infinity.
+    """
     if names.dtype.kind != "U":
         raise fail(where, "names as text", f"dtype {names.dtype}", _REMEDY)
     if vectors.dtype.kind not in "fiu":

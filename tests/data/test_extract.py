@@ -301,3 +301,17 @@ def test_real_clips_with_published_vectors_make_a_store(tmp_path, one_process):
 def test_no_workers_is_refused(folder, inputs, tmp_path):
     with pytest.raises(InputError, match="at least 1 worker, got 0"):
         extract_command(str(folder), out=str(tmp_path / "s.h5"), workers=0, **inputs)
+
+
+def test_extract_takes_word_vectors_and_says_what_they_were_made_of(tmp_path):
+    (tmp_path / "clips").mkdir()
+    write_clip(tmp_path / "clips/a.mp4")
+    write_clip(tmp_path / "clips/b.mp4", seed=1)
+    (tmp_path / "labels.csv").write_text("file,label\na.mp4,playing flute\nb.mp4,LongJump\n")
+    (tmp_path / "words.txt").write_text("playing 3 0\nflute 0 3\nlong_jump 0 1\n")
+    argv = ["extract", str(tmp_path / "clips"), "--labels", str(tmp_path / "labels.csv"), "--workers", "1"]
+    assert main([*argv, "--vectors", str(tmp_path / "words.txt"), "-o", str(tmp_path / "s.h5")]) == 0
+    with Store(tmp_path / "s.h5") as store:
+        assert store.class_names == ["LongJump", "playing flute"]
+        np.testing.assert_allclose(store.class_vectors, [[0, 1], [0.5**0.5, 0.5**0.5]], rtol=1e-6)
+        assert store.provenance["class_vectors"] == {"LongJump": "long_jump", "playing flute": "playing + flute"}
