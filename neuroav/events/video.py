@@ -242,14 +242,18 @@ def video_info(path: str | Path) -> VideoInfo:
         InputError: If the file is missing or no frame of it decodes.
     """
     path = Path(path)
-    frames, _ = next(iter(VideoReader(path, max_frames=1, threads=1)))
     with _open(path) as container:
         stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1  # or as many frames would be decoded
+        first = next(VideoReader(path)._decoded(container, stream), None)
+        if first is None:
+            raise _not_a_video(path, "no frame that decodes")
         duration = None if container.duration is None else container.duration / 1_000_000
         if stream.duration is not None:
             duration = float(stream.duration * stream.time_base)
         count = stream.frames or (round(duration * stream.average_rate) if duration and stream.average_rate else None)
-        return VideoInfo(path, (frames.shape[1], frames.shape[2]), count, duration, bool(container.streams.audio))
+        size = _upright((first.height, first.width), _turns(first))
+        return VideoInfo(path, size, count, duration, bool(container.streams.audio))
 
 
 def read_clip(path: str | Path, *, size: tuple[int, int] = (64, 64), rgb: bool = True, audio_rate: int = 16000) -> Clip:
