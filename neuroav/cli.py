@@ -79,6 +79,19 @@ def _events(args: argparse.Namespace) -> int:
 
 
 def _extract(args: argparse.Namespace) -> int:
+    if args.simulate is not None:
+        _refuse(
+            args, "neuroav extract --simulate", "no clips and none of their options", ("folder", "labels", "workers")
+        )
+        from neuroav.data.synthetic import simulate_command
+
+        return simulate_command(
+            args.simulate, args.features or "main", args.out, vectors=args.vectors or "", json_path=args.json
+        )
+    _refuse(args, "neuroav extract", "none of the options of --simulate", ("features",))
+    missing = [name for name in ("folder", "labels", "vectors") if getattr(args, name) is None]
+    if missing:
+        raise fail("neuroav extract", "DIR, --labels and --vectors, or --simulate", "no " + " and no ".join(missing))
     from neuroav.data.extract import extract_command
 
     return extract_command(
@@ -181,9 +194,13 @@ def build_parser() -> argparse.ArgumentParser:
     events.set_defaults(handler=_events)
 
     extract = verbs.add_parser("extract", help="turn a folder of clips with sound into a feature store")
-    extract.add_argument("folder", metavar="DIR")
-    extract.add_argument("--labels", required=True, help="CSV with columns file,label and optionally part")
-    extract.add_argument("--vectors", required=True, help="word2vec, GloVe or fastText file, or an .npz")
+    extract.add_argument("folder", metavar="DIR", nargs="?")
+    extract.add_argument("--labels", default=None, help="CSV with columns file,label and optionally part")
+    extract.add_argument("--vectors", default=None, help="word2vec, GloVe or fastText file, or an .npz")
+    extract.add_argument(
+        "--simulate", choices=["ucf", "activitynet", "vggsound"], help="draw a benchmark's clips instead, at its size"
+    )
+    extract.add_argument("--features", choices=["main", "cls"], help="of what is simulated (default: main)")
     extract.add_argument("-o", "--out", required=True, help="feature store to write (HDF5)")
     extract.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
     extract.set_defaults(handler=_extract)

@@ -16,6 +16,7 @@ from typing import Any
 
 from neuroav.checks import NeuroavError, check_range, fail, nearest
 from neuroav.data.motionscenes import MotionScenesConfig
+from neuroav.data.synthetic import SyntheticConfig
 from neuroav.train.checkpoint import load_json
 from neuroav.train.loop import TrainConfig
 
@@ -53,6 +54,22 @@ class StoreData:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SimulatedData:
+    """A published benchmark simulated at its size, drawn into ``store`` unless that file is there already.
+
+    Attributes:
+        store: path of the feature store.
+        simulate: which benchmark, and how.
+    """
+
+    store: str = "runs/data/simulated-ucf-main.h5"
+    simulate: SyntheticConfig = field(default_factory=SyntheticConfig)
+
+
+Data = MotionScenesData | StoreData | SimulatedData
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
     """One trained and evaluated model.
 
@@ -66,15 +83,15 @@ class Experiment:
     """
 
     name: str
-    data: MotionScenesData | StoreData
+    data: Data
     model: str = "mdft"
     config: Any = None
     train: TrainConfig = field(default_factory=TrainConfig)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.data, MotionScenesData | StoreData):
-            raise fail("Experiment", "data as MotionScenesData or StoreData", type(self.data).__name__)
+        if not isinstance(self.data, Data):
+            raise fail("Experiment", "data as MotionScenesData, StoreData or SimulatedData", type(self.data).__name__)
         check_range("Experiment", "seed", self.seed, 0)
 
 

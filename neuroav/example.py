@@ -9,13 +9,11 @@ import numpy as np
 import torch
 
 from neuroav.checks import InputError, fail
-from neuroav.config import MotionScenesData, StoreData
+from neuroav.config import Data, MotionScenesData
 
 if TYPE_CHECKING:
     from neuroav.data.sample import ClipData
     from neuroav.data.store import Store
-
-Source = MotionScenesData | StoreData
 
 
 class Shown(NamedTuple):
@@ -31,7 +29,7 @@ class Shown(NamedTuple):
     size: tuple[int, int]
 
 
-def example_arrays(source: Source, store: Store, index: int, data: ClipData, model: Any) -> dict[str, np.ndarray]:
+def example_arrays(source: Data, store: Store, index: int, data: ClipData, model: Any) -> dict[str, np.ndarray]:
     """Arrays for ``arrays.npz``: the clip at ``index`` of ``store``; ``data`` holds that clip alone, standardised.
 
     A clip whose file has gone since it was described leaves the reason as ``clip.absent``; its spikes are shown.
@@ -51,7 +49,7 @@ def example_arrays(source: Source, store: Store, index: int, data: ClipData, mod
     return arrays | {"clip.title": np.array(f"{label} (a class unseen in training)")}
 
 
-def show(source: Source, store: Store, index: int) -> Shown:
+def show(source: Data, store: Store, index: int) -> Shown:
     """Pictures and sound of a stored clip: rendered again, or read again from its file."""
     extras = {key: values[index] for key, values in store.extras.items()}
     if isinstance(source, MotionScenesData):

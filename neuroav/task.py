@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from neuroav.checks import fail, nearest
-from neuroav.config import MotionScenesData, StoreData
+from neuroav.config import Data, MotionScenesData, SimulatedData, StoreData
 from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.splits import assign_parts
 from neuroav.data.store import LoadedClips, Store
@@ -23,12 +23,12 @@ class Task:
     Attributes:
         source: what the experiment said of its data.
         store: the open feature store.
-        parts: per test set (``biased`` and ``shuffled``, or ``test``) and part, the clip indices.
+        parts: per test set (``biased`` and ``shuffled``; ``test``; or what was simulated) and part, the clip indices.
         scene: ``(N,)`` scene shown in each clip, or ``None`` where that is not known.
         preferred: ``(K,)`` preferred scene of each class, or ``None``.
     """
 
-    source: MotionScenesData | StoreData
+    source: Data
     store: Store
     parts: dict[str, dict[str, np.ndarray]]
     scene: np.ndarray | None = None
@@ -60,9 +60,12 @@ class Task:
         return ClipData(self.load(indices), statistics, self.store.class_vectors)
 
 
-def prepare(data: MotionScenesData | StoreData) -> Task:
-    """Open the store of an experiment, rendering MotionScenes first where it is not there yet."""
-    task = _prepare_store(data) if isinstance(data, StoreData) else _prepare_scenes(data)
+def prepare(data: Data) -> Task:
+    """Open the store of an experiment, rendering or simulating its clips first where it is not there yet."""
+    if isinstance(data, MotionScenesData):
+        task = _prepare_scenes(data)
+    else:
+        task = _prepare_simulated(data) if isinstance(data, SimulatedData) else _prepare_store(data)
     if not np.isfinite(task.store.class_vectors).all():
         raise fail(data.store, "finite class vectors", "NaN or infinity", "Write the store again.")
     return task
@@ -84,6 +87,14 @@ def _prepare_scenes(data: MotionScenesData) -> Task:
     return Task(data, store, parts, scene=np.asarray(store.extras["scene"]), preferred=preferred)
 
 
+def _prepare_simulated(data: SimulatedData) -> Task:
+    from neuroav.data.synthetic import open_or_generate
+
+    Path(data.store).parent.mkdir(parents=True, exist_ok=True)
+    open_or_generate(data.simulate, data.store).close()
+    return replace(_prepare_store(StoreData(store=data.store)), source=data)
+
+
 def _prepare_store(data: StoreData) -> Task:
     store = Store(data.store)
     parts = np.asarray(store.parts)
@@ -103,7 +114,7 @@ def _prepare_store(data: StoreData) -> Task:
             "clips. Or give labels.csv a column part."
         )
         raise fail(data.store, f"clips in each of {', '.join(names)}", f"none in {', '.join(missing)}", remedy)
-    task = Task(data, store, {"test": split})
+    task = Task(data, store, {store.settings.get("simulated", "test"): split})
     for unseen, seen in {"val_unseen": ["train"], "test_unseen": ["train", "val_seen", "val_unseen"]}.items():
         both = np.intersect1d(task.classes(unseen), task.classes(*seen))
         if len(both):

@@ -210,5 +210,5 @@ def test_what_is_no_configuration_is_not_saved():
 
 @pytest.mark.parametrize("data", [None, "store.h5"])
 def test_an_experiment_needs_data(data):
-    with pytest.raises(InputError, match="Experiment: expected data as MotionScenesData or StoreData"):
+    with pytest.raises(InputError, match="Experiment: expected data as MotionScenesData, StoreData or SimulatedData"):
         Experiment(name="x", data=data)
