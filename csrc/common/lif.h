@@ -6,9 +6,12 @@
 //   reset   hard: v = s ? v_rest : h                  soft: v = s ? h - theta : h
 //   rest    for some steps after a spike: h = v, s = 0
 //
-// Rounding, decided here: the threshold decides spikes, so the charge is four separately rounded operations and never
-// a fused multiply-add. On a CPU -ffp-contract=off keeps it so (setup.py); on a GPU product() is a multiplication that
-// nvcc does not contract. Spikes and membranes are then the same bits everywhere. Gradients may be contracted on a GPU.
+// Rounding, decided here: the threshold decides spikes, so charge, comparison and reset are separately rounded IEEE
+// operations that keep subnormal numbers, never a fused multiply-add. On a CPU -ffp-contract=off keeps it so (setup.py).
+// On a GPU floats go through PTX, whose meaning no option changes: CuPy compiles everything with -ftz=true, which would
+// flush subnormals (a membrane at rest decays to those), and it cannot be told otherwise. Spikes and membranes are then
+// the same bits everywhere. Gradients differ on a GPU only where they are subnormal, in the exponential of a double, and
+// in the order of sums (-fmad=false, kernels/cuda.py).
 #pragma once
 
 #ifndef __CUDACC_RTC__
@@ -30,21 +33,44 @@ namespace neuroav {
 
 enum Surrogate { kATan = 0, kSigmoid = 1, kFastSigmoid = 2, kTriangle = 3 };  // as in reference.py
 
+NEUROAV_HD double sum(double a, double b) { return a + b; }
+NEUROAV_HD double difference(double a, double b) { return a - b; }
+NEUROAV_HD bool at_least(double a, double b) { return a >= b; }
+NEUROAV_HD bool above(double a, double b) { return a > b; }
 #ifdef __CUDA_ARCH__
-NEUROAV_HD float product(float a, float b) { return __fmul_rn(a, b); }
 NEUROAV_HD double product(double a, double b) { return __dmul_rn(a, b); }
+#define NEUROAV_PTX(NAME, INSTRUCTION)                                           \
+  NEUROAV_HD float NAME(float a, float b) {                                      \
+    float c;                                                                     \
+    asm(INSTRUCTION ".rn.f32 %0, %1, %2;" : "=f"(c) : "f"(a), "f"(b));           \
+    return c;                                                                    \
+  }
+NEUROAV_PTX(product, "mul")
+NEUROAV_PTX(sum, "add")
+NEUROAV_PTX(difference, "sub")
+#undef NEUROAV_PTX
+#define NEUROAV_PTX(NAME, RELATION)                                                                                \
+  NEUROAV_HD bool NAME(float a, float b) {                                                                         \
+    int c;                                                                                                         \
+    asm("{ .reg .pred p; setp." RELATION ".f32 p, %1, %2; selp.s32 %0, 1, 0, p; }" : "=r"(c) : "f"(a), "f"(b));    \
+    return c != 0;                                                                                                 \
+  }
+NEUROAV_PTX(at_least, "ge")
+NEUROAV_PTX(above, "gt")
+#undef NEUROAV_PTX
 #else
-NEUROAV_HD float product(float a, float b) { return a * b; }
 NEUROAV_HD double product(double a, double b) { return a * b; }
+NEUROAV_HD float product(float a, float b) { return a * b; }
+NEUROAV_HD float sum(float a, float b) { return a + b; }
+NEUROAV_HD float difference(float a, float b) { return a - b; }
+NEUROAV_HD bool at_least(float a, float b) { return a >= b; }
+NEUROAV_HD bool above(float a, float b) { return a > b; }
 #endif
 NEUROAV_HD float absolute(float a) { return fabsf(a); }
 NEUROAV_HD double absolute(double a) { return fabs(a); }
 
 // exp(-a) for a >= 0, to about an ulp; in float, 0 beyond a = 87, where it would be subnormal.
 NEUROAV_HD double exp_of_minus(double a) { return exp(-a); }
-#ifdef __CUDA_ARCH__
-NEUROAV_HD float exp_of_minus(float a) { return a > 87.0f ? 0.0f : expf(-a); }
-#else
 NEUROAV_HD unsigned bits_of(float a) {
   unsigned bits;
   memcpy(&bits, &a, sizeof bits);
@@ -73,24 +99,23 @@ NEUROAV_HD float exp_of_minus(float a) {
   const unsigned beyond = (bits_of(87.0f) - bits_of(a)) & ~(0x7f800000u - bits_of(a));  // in the highest bit
   return float_of(bits_of(value) & ~static_cast<unsigned>(static_cast<int>(beyond) >> 31));
 }
-#endif
 
 template <class T>
 NEUROAV_HD T lif_charge(T v, T x, T decay, T v_rest, bool unit_gain = false) {
-  const T away = v - v_rest;
-  return unit_gain ? (v - product(away, decay)) + x : v + product(x - away, decay);
+  const T away = difference(v, v_rest);
+  return unit_gain ? sum(difference(v, product(away, decay)), x) : sum(v, product(difference(x, away), decay));
 }
 
 template <class T>
 NEUROAV_HD bool lif_fires(T h, T theta, bool strict) {
-  return strict ? h > theta : h >= theta;
+  return strict ? above(h, theta) : at_least(h, theta);
 }
 
 // Written so that no arithmetic depends on the spike: compilers make vectors of that.
 template <class T>
 NEUROAV_HD T lif_after(T h, T theta, T v_rest, bool fired, bool hard) {
   const T target = fired ? v_rest : h, taken = fired ? theta : T(0);
-  return hard ? target : h - taken;
+  return hard ? target : difference(h, taken);
 }
 
 // Steps that a neuron still rests, one step on.

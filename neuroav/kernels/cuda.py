@@ -94,6 +94,7 @@ def _module(name: str, device_index: int | None) -> Any:
         "-std=c++17",
         f"-I{folder / 'common'}",
         f"-I{folder / 'cuda'}",
+        "-fmad=false",  # as on a CPU: a multiplication and an addition are never fused
         f"-DNEUROAV_HEADERS=0x{digest}",  # CuPy's cache on disk knows the options and this file, not what it includes
     )
     return cupy.RawModule(code=(folder / "cuda" / f"{name}.cu").read_text(encoding="utf-8"), options=options)
@@ -114,15 +115,18 @@ class _Stream:
         return 0, self.address
 
 
-def launch(source: str, kernel: str, blocks: int, threads: int, *args: Tensor | int | None) -> None:
-    """Run a kernel of ``csrc/cuda/<source>.cu`` on tensors of one device; every integer is 64 bits wide."""
+def launch(source: str, kernel: str, blocks: int, threads: int, *args: Tensor | float | None) -> None:
+    """Run a kernel of ``csrc/cuda/<source>.cu`` on tensors of one device; every number is 64 bits wide."""
     import cupy
     import numpy as np
 
     tensors = [arg for arg in args if isinstance(arg, Tensor)]
     device = tensors[0].device
     assert all(tensor.device == device and tensor.is_contiguous() for tensor in tensors)
-    values = tuple(np.int64(_address(arg) if not isinstance(arg, int) else arg) for arg in args)
+    values = tuple(
+        np.float64(arg) if isinstance(arg, float) else np.int64(arg if isinstance(arg, int) else _address(arg))
+        for arg in args
+    )
     with cupy.cuda.Device(device.index), cupy.cuda.Stream.from_external(_Stream(device)):
         _kernel(source, kernel, device.index)((blocks,), (threads,), values)
 

@@ -5,7 +5,8 @@ decay ``(N,)`` or ``(1,)``. Layout: any strides in, contiguous out. Types: float
 with a float32 state, threshold and decay.
 Determinism: the same bits for every number of threads. Parity: CPU spikes and membranes equal the reference bit for
 bit; gradients agree to 1e-6 of the largest.
-CPU tensors use the C++ extension where it was built, everything else :mod:`neuroav.kernels.reference`.
+CPU tensors use the C++ extension where it was built, CUDA tensors :mod:`neuroav.kernels.cuda_neurons` where there is
+CuPy, everything else :mod:`neuroav.kernels.reference`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from neuroav.checks import fail
-from neuroav.kernels import cpu, reference
+from neuroav.kernels import cpu, cuda, cuda_neurons, reference
 
 _WHERE = "dynamic_lif"
 _STATE_TYPES = {
@@ -66,6 +67,15 @@ def _kept_shape(x: Tensor, state: tuple, keep: int) -> tuple:
     return (torch.sym_max((x.shape[0] - 1) // keep, 1) * math.prod(state),)
 
 
+def _outputs(x, theta, refractory, keep, new):
+    """Return the outputs of the op; those of which a kernel writes nothing are zeros."""
+    outputs = _no_outputs(x, theta, refractory, keep, new)
+    if keep > 1 and x.shape[0] <= keep:  # nothing is kept
+        for each in outputs[3:]:
+            each.zero_()
+    return outputs
+
+
 def _new(like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     return like.new_empty(shape, dtype=dtype)
 
@@ -103,6 +113,10 @@ def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None or tensor.numel() == 0 else tensor.data_ptr()
 
 
+def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
+    return [None if each is None else each.contiguous() for each in tensors]
+
+
 def _strides(theta: Tensor) -> tuple[Tensor, list[int]]:
     """Return theta with a step of 0 or 1 from neuron to neuron, and its strides with 0 wherever it is broadcast."""
     if theta.shape[2] > 1 and theta.stride(2) not in (0, 1):
@@ -121,12 +135,9 @@ def _pooled(like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 def _dynamic_lif_cpu(
     x, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, detach, code, alpha, scale, keep
 ):
-    x, v0, decay, left = (None if each is None else each.contiguous() for each in (x, v0, decay, left))
+    x, v0, decay, left = _contiguous(x, v0, decay, left)
     theta, theta_stride = _strides(theta)
-    outputs = _no_outputs(x, theta, refractory, keep, _pooled)
-    if keep > 1 and x.shape[0] <= keep:  # nothing is kept
-        for each in outputs[3:]:
-            each.zero_()
+    outputs = _outputs(x, theta, refractory, keep, _pooled)
     spikes, v, left_after, kept, kept_left = map(_address, outputs)
     getattr(cpu.module, f"lif_forward_{_name(x.dtype)}")(
         x.shape, _address(x), _address(theta), theta_stride, _address(v0), _address(decay), len(decay), _address(left),
@@ -140,9 +151,8 @@ def _dynamic_lif_backward_cpu(
     grad_spikes, grad_v, grad_membrane, x, kept, kept_left, theta, v0, decay, left, v_rest, hard_reset, strict,
     unit_gain, refractory, detach, code, alpha, scale, keep, dtype, need_theta, need_v0, need_decay,
 ):  # fmt: skip
-    grad_v, grad_membrane, x, kept, kept_left, v0, decay, left = (
-        None if each is None else each.contiguous()
-        for each in (grad_v, grad_membrane, x, kept, kept_left, v0, decay, left)
+    grad_v, grad_membrane, x, kept, kept_left, v0, decay, left = _contiguous(
+        grad_v, grad_membrane, x, kept, kept_left, v0, decay, left
     )
     theta, theta_stride = _strides(theta)
     grad_spikes, grad_stride = (None, [0, 0, 0]) if grad_spikes is None else _strides(grad_spikes)
@@ -157,12 +167,43 @@ def _dynamic_lif_backward_cpu(
     return outputs
 
 
+def _dynamic_lif_cuda(
+    x, theta, v0, decay, left, v_rest, hard_reset, strict, unit_gain, refractory, detach, code, alpha, scale, keep
+):
+    x, v0, decay, left = _contiguous(x, v0, decay, left)
+    theta, theta_stride = _strides(theta)
+    outputs = _outputs(x, theta, refractory, keep, _new)
+    rules = (v_rest, hard_reset, strict, unit_gain, refractory)
+    cuda_neurons.forward(x, theta, theta_stride, v0, decay, left, rules, keep, outputs)
+    return outputs
+
+
+def _dynamic_lif_backward_cuda(
+    grad_spikes, grad_v, grad_membrane, x, kept, kept_left, theta, v0, decay, left, v_rest, hard_reset, strict,
+    unit_gain, refractory, detach, code, alpha, scale, keep, dtype, need_theta, need_v0, need_decay,
+):  # fmt: skip
+    grad_v, grad_membrane, x, kept, kept_left, v0, decay, left = _contiguous(
+        grad_v, grad_membrane, x, kept, kept_left, v0, decay, left
+    )
+    theta, theta_stride = _strides(theta)
+    grad_spikes, grad_stride = (None, [0, 0, 0]) if grad_spikes is None else _strides(grad_spikes)
+    needs = need_theta, need_v0, need_decay
+    outputs = _no_gradients(x, kept, theta, decay, dtype, *needs, _new)
+    cuda_neurons.backward(
+        grad_spikes, grad_stride, grad_v, grad_membrane, x, kept, kept_left, theta, theta_stride, v0, decay, left,
+        (v_rest, hard_reset, strict, unit_gain, refractory), (detach, code, alpha, scale), keep, needs, outputs,
+    )  # fmt: skip
+    return outputs
+
+
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
 torch.library.impl("neuroav::dynamic_lif", "default", _dynamic_lif)
 torch.library.impl("neuroav::dynamic_lif_backward", "default", reference.lif_backward)
+cuda.register("neuroav::dynamic_lif", _dynamic_lif_cuda, _dynamic_lif)
+cuda.register("neuroav::dynamic_lif_backward", _dynamic_lif_backward_cuda, reference.lif_backward)
 if cpu.available():
     torch.library.impl("neuroav::dynamic_lif", "cpu", _dynamic_lif_cpu)
     torch.library.impl("neuroav::dynamic_lif_backward", "cpu", _dynamic_lif_backward_cpu)

@@ -21,7 +21,7 @@ class CudaOnCpu:
 
     def launch(self, source, kernel, blocks, threads, *args):
         self.launched.append(kernel)
-        values = [(ctypes.c_int64 * 1)(_value(arg)) for arg in args]
+        values = [(ctypes.c_double if isinstance(arg, float) else ctypes.c_int64)(_value(arg)) for arg in args]
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         run = self._libraries[source].cuda_on_cpu_run
         run.restype = ctypes.c_char_p
@@ -41,7 +41,7 @@ class CudaOnCpu:
 def _value(arg):
     if arg is None:
         return 0
-    if isinstance(arg, int):
+    if isinstance(arg, (int, float)):
         return arg
     assert arg.is_contiguous()
     return arg.data_ptr()
