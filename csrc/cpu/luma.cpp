@@ -6,13 +6,9 @@
 #include <algorithm>
 #include <cstdint>
 
-namespace {
+#include "clones.h"
 
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
-#define NEUROAV_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
-#else
-#define NEUROAV_CLONES
-#endif
+namespace {
 
 NEUROAV_CLONES void stretch_row(const uint8_t* luma, uint8_t* grey, int64_t width) {
   for (int64_t x = 0; x < width; ++x) {

@@ -11,6 +11,7 @@ void bind_camera(pybind11::module_& m);
 void bind_events(pybind11::module_& m);
 void bind_bins(pybind11::module_& m);
 void bind_luma(pybind11::module_& m);
+void bind_planes(pybind11::module_& m);
 void bind_neurons(pybind11::module_& m);
 void bind_sparse(pybind11::module_& m);
 
@@ -29,12 +30,13 @@ static std::string build_info() {
 
 PYBIND11_MODULE(_cpu, m) {
   m.doc() = "neuroav CPU kernels";
-  m.attr("interface") = 7;  // one more with every change of what Python calls; neuroav/kernels/cpu.py asks for it
+  m.attr("interface") = 8;  // one more with every change of what Python calls; neuroav/kernels/cpu.py asks for it
   m.def("build_info", &build_info);
   bind_camera(m);
   bind_events(m);
   bind_bins(m);
   bind_luma(m);
+  bind_planes(m);
   bind_neurons(m);
   bind_sparse(m);
 }

@@ -7,7 +7,7 @@ import os
 import warnings
 from typing import Any
 
-INTERFACE = 7  # of csrc/cpu/module.cpp
+INTERFACE = 8  # of csrc/cpu/module.cpp
 REBUILD = "the C++ extension was built from other sources: run python setup.py build_ext --inplace, or install again"
 
 

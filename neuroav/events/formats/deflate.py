@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from neuroav.kernels.planes import byte_planes
+
 HEADER, LAST_BLOCK = b"\x78\x01", b"\x01\x00\x00\xff\xff"
 LARGEST_STORED = (1 << 16) - 1
 WORTH = 0.7  # a plane that stays larger than this share is stored,
@@ -32,11 +34,17 @@ class Packer:
         self._deflate = isal_zlib.compressobj(1, isal_zlib.DEFLATED, -15)
         self._stored_for = [0] * 8
 
-    def pack(self, values: np.ndarray) -> bytes:
-        """Return one chunk ``(N,)`` of integers as a zlib stream of its byte planes, the lowest first."""
+    def pack(self, values: np.ndarray, width: int | None = None, offset: int = 0) -> bytes:
+        """Return one chunk ``(N,)`` of integers as a zlib stream of its byte planes, the lowest first.
+
+        Args:
+            values: What is to be stored, more ``offset``.
+            width: Bytes of a stored value; default those of ``values``.
+            offset: Taken off all values.
+        """
         check, pieces = 1, [HEADER]
-        for index in range(values.dtype.itemsize):
-            plane = (values >> (8 * index)).astype(np.uint8).data
+        for index, row in enumerate(byte_planes(values, width or values.dtype.itemsize, offset)):
+            plane = row.data
             check = self._zlib.adler32(plane, check)
             pieces += self._blocks(index, plane)
         return b"".join([*pieces, LAST_BLOCK, check.to_bytes(4, "big")])

@@ -50,7 +50,7 @@ PLUGIN_REMEDY = "pip install hdf5plugin"
 class _Column:
     """A dataset that grows by whole chunks; the values of an unfinished one wait in memory.
 
-    ``offset`` is taken off all values: chunk by chunk, as they are in cache then.
+    ``offset`` is taken off all values.
     """
 
     def __init__(self, group: Any, name: str, dtype: str, chunk: int, offset: int = 0):
@@ -65,13 +65,12 @@ class _Column:
         chunk = len(self._waiting)
         while len(values):
             part = values[: chunk - self._num_waiting]
-            if self.offset:
-                part = part - self.offset
             if len(part) == chunk:
-                self._write(part.astype(self.dtype, copy=False), chunk)
+                self._write(part, chunk, self.offset)
                 values = values[chunk:]
                 continue
-            self._waiting[self._num_waiting : self._num_waiting + len(part)] = part
+            place = slice(self._num_waiting, self._num_waiting + len(part))
+            self._waiting[place] = part - self.offset if self.offset else part
             self._num_waiting += len(part)
             values = values[len(part) :]
             if self._num_waiting == chunk:
@@ -96,11 +95,11 @@ class _Column:
         wide.offset = self.offset
         return wide
 
-    def _write(self, chunk: np.ndarray, count: int) -> None:
+    def _write(self, chunk: np.ndarray, count: int, offset: int = 0) -> None:
         first = self._written
         self._written += count
         self._dataset.resize((self._written,))
-        self._dataset.id.write_direct_chunk((first,), self._packer.pack(chunk))
+        self._dataset.id.write_direct_chunk((first,), self._packer.pack(chunk, self.dtype.itemsize, offset))
 
 
 class ClipWriter:
