@@ -1,18 +1,21 @@
-"""The feature store: described clips of one data set in one HDF5 file, written so that a killed job can go on.
+"""The feature store: described clips of one data set in one HDF5 file, read lazily and by any number of processes.
 
-A finished store ("neuroav-store", version 1) holds, for ``N`` clips with ``R`` time steps in all::
+A store ("neuroav-store", version 2) holds, for ``N`` clips with ``R`` time steps in all::
 
     video (R, D_video) float32     audio (R, D_audio) float32     motion (R, P, h, w) uint16     t_s (R,) float32
     offsets (N + 1,) int64: clip i owns rows offsets[i]:offsets[i + 1] of each of the four
-    audio_t_s (R_audio,) float32, audio_offsets (N + 1,) int64: only where audio has steps of its own; its rows are then
-    counted by these. motion is missing where the clips have none.
     names, parts (N,) text         labels (N,) int64              extras/<key> (N,) int64, float64 or text
     class_names (K,) text          class_vectors (K, D_text) float32
-    attributes: format, version, settings and provenance (JSON); every dataset carries its own crc32
+    attributes: format, version, settings and provenance (JSON), crc32 of both; every dataset carries its own crc32
 
-While it is being written, the clips lie in ``<path>.partial``: a header, then one block per clip, each with its length
-and CRC-32. A block cut short by a kill is dropped on the next start; everything before it counts as done. The HDF5 file
-is made from the blocks at the end, under a temporary name, and renamed.
+``motion`` is absent where a data set has no pixels. Where audio has steps of its own (published sequences), ``audio``
+has ``audio_t_s`` and ``audio_offsets`` beside it. Text is UTF-8 of a fixed length, padded by NUL. Tables are compared
+with their checksums when the file is opened, steps by those of their chunks when they are read. Version 1 (text of
+variable length, no checksums of chunks) is read as well.
+
+While it is being written, the clips lie in ``<path>.partial`` (:mod:`neuroav.data.blocks`). The HDF5 file is made from
+them at the end, under a temporary name, and renamed; the disk holds both until then. Memory holds one clip, a chunk of
+each array, and a row per clip of the tables.
 """
 
 from __future__ import annotations
@@ -21,35 +24,41 @@ import io
 import json
 import math
 import os
-import struct
+import sys
 import zlib
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from neuroav.checks import check_shape, fail, nearest
+from neuroav.checks import NeuroavError, check_shape, fail, nearest
+from neuroav.data import blocks
+from neuroav.data.intact import (
+    FORMAT,
+    MODALITIES,
+    OPTIONAL,
+    TABLES,
+    VERSION,
+    check_crc,
+    check_steps,
+    damage,
+    gather,
+    json_object,
+    open_store,
+    read_table,
+    text_attribute,
+)
 
 if TYPE_CHECKING:
     import h5py
 
-FORMAT = "neuroav-store"
-VERSION = 1
-MAGIC = b"neuroav-store-partial 1\n"
-MODALITIES = {
-    "t_s": np.float32,
-    "video": np.float32,
-    "audio": np.float32,
-    "motion": np.uint16,
-    "audio_t_s": np.float32,
-}
-_BLOCK_HEAD = struct.Struct("<QI")  # payload bytes, CRC-32 of the payload
+    from neuroav.events.sink import FileSink
+
 _CHUNK_BYTES = 2**18
-_READ_ROWS = 4096
 
 Extra = int | float | str
 
@@ -64,10 +73,10 @@ class ClipRecord:
         part: ``train``, ``val_seen``, ``val_unseen``, ``test_seen``, ``test_unseen``, or ``""`` where none is assigned.
         t_s: ``(T,)`` start of each step in seconds.
         video: ``(T, D_video)`` features.
-        audio: ``(T, D_audio)`` features; ``(T_audio, D_audio)`` where ``audio_t_s`` is given.
+        audio: ``(T, D_audio)`` features, or ``(T', D_audio)`` with ``audio_t_s``.
         motion: ``(T, P, h, w)`` uint16 event counts, or ``None`` where there are no pixels.
-        audio_t_s: ``(T_audio,)`` start of each audio step, if audio has steps of its own; else ``None``.
         extras: Further columns; every clip of a store has the same keys with values of the same type.
+        audio_t_s: ``(T',)`` start of each step of ``audio`` in seconds; ``None``: the same as ``t_s``.
     """
 
     name: str
@@ -89,7 +98,7 @@ class LoadedClips:
         t_s: ``(R,)`` float32 seconds.
         video: ``(R, D_video)`` float32.
         audio: ``(R, D_audio)`` float32; ``(R_audio, D_audio)`` where audio has steps of its own.
-        motion: ``(R, P, h, w)`` uint16, or ``None``.
+        motion: ``(R, P, h, w)`` uint16, or ``None`` where there are no pixels.
         offsets: ``(n + 1,)`` int64.
         labels: ``(n,)`` int64 index into the store's ``class_names``.
         audio_t_s: ``(R_audio,)`` float32 seconds; left out: those of the video.
@@ -118,6 +127,16 @@ class LoadedClips:
         return slice(int(self.offsets[i]), int(self.offsets[i + 1]))
 
 
+class _Row(NamedTuple):
+    """What the tables need of a clip that is written."""
+
+    label: str
+    part: str
+    length: int
+    audio_length: int
+    extras: dict[str, Extra]
+
+
 class StoreWriter:
     """Writes a store clip by clip; an interrupted job goes on where it stopped.
 
@@ -134,6 +153,7 @@ class StoreWriter:
 
     Raises:
         InputError: If ``path`` exists, another process is writing it, or the partial file belongs to something else.
+        OutputError: If the folder can't be written to or is full; what was written stays.
 
     Example:
         >>> import tempfile
@@ -167,14 +187,15 @@ class StoreWriter:
             "provenance": json.loads(json.dumps(provenance or {})),
         }
         self._known = set(class_names)
-        self._clips: dict[str, dict[str, Any]] = {}  # name -> what the HDF5 tables need, in the order of writing
+        self._clips: dict[str, _Row] = {}  # in the order of writing
+        self._shapes: dict[str, list[int]] = {}  # of one step, the same for every clip
         if self.path.exists():
             raise fail(str(path), "no file of that name yet", "an existing one", "Delete it or choose another output.")
         if not self.path.parent.is_dir():
             raise fail(
                 str(path), "an existing folder to write into", f"no folder {self.path.parent}", "Create it first."
             )
-        self._file = _open_locked(self.partial)
+        self._file = blocks.open_locked(self.partial)
         try:
             self._take_up()
         except BaseException:
@@ -186,12 +207,16 @@ class StoreWriter:
         """Names already written, in this run or an earlier one."""
         return frozenset(self._clips)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._clips
+
     def write(self, record: ClipRecord) -> None:
         """Append one clip; it survives a kill of the process from here on.
 
         Raises:
             InputError: If the name is taken, the label is no class, a shape or type differs from the clips before, or
                 a feature is NaN or infinite.
+            OutputError: If there is no room.
         """
         where = f"clip {record.name!r}"
         if record.name in self._clips:
@@ -213,8 +238,9 @@ class StoreWriter:
         self._check_alike(where, clip)
         buffer = io.BytesIO()
         np.savez(buffer, clip=np.array(json.dumps(clip)), **arrays)
-        _write_block(self._file, buffer.getvalue())
-        self._clips[record.name] = clip
+        with blocks.room_for(self.partial):
+            blocks.write_block(self._file, buffer.getvalue())
+        self._add(clip)
 
     def __enter__(self) -> StoreWriter:
         return self
@@ -235,22 +261,28 @@ class StoreWriter:
     def _take_up(self) -> None:
         """Read what an earlier run left, drop a block cut short, or start a new partial file."""
         self._file.seek(0)
-        blocks = _read_blocks(self._file, self.partial)
-        first, end = next(blocks, b""), 0
+        payloads = blocks.read_blocks(self._file, self.partial)
+        first, end = next(payloads, b""), 0
         if first:
             there = json.loads(first)
             self._check_header(there)
             self._header = there
             end = self._file.tell()
-        for payload in blocks:
+        for payload in payloads:
             end = self._file.tell()
-            clip = json.loads(np.load(io.BytesIO(payload), allow_pickle=False)["clip"].item())
-            self._clips[clip["name"]] = clip
-        self._file.truncate(end)
-        self._file.seek(end)
-        if not first:
-            self._file.write(MAGIC)
-            _write_block(self._file, json.dumps(self._header).encode())
+            self._add(json.loads(np.load(io.BytesIO(payload), allow_pickle=False)["clip"].item()))
+        with blocks.room_for(self.partial):
+            self._file.truncate(end)
+            self._file.seek(end)
+            if not first:
+                blocks.start(self._file)
+                blocks.write_block(self._file, json.dumps(self._header).encode())
+
+    def _add(self, clip: dict[str, Any]) -> None:
+        label, part = sys.intern(clip["label"]), sys.intern(clip["part"])
+        audio_length = clip.get("audio_length", clip["length"])  # absent in what version 0.1 left
+        self._clips[clip["name"]] = _Row(label, part, clip["length"], audio_length, clip["extras"])
+        self._shapes = clip["shapes"]
 
     def _check_header(self, there: dict[str, Any]) -> None:
         remedy = f"Delete {self.partial} to start anew, or choose another output."
@@ -262,15 +294,21 @@ class StoreWriter:
             )
 
     def _check_alike(self, where: str, clip: dict[str, Any]) -> None:
+        for key in ("name", "part", *clip["extras"]):
+            text = clip.get(key, clip["extras"].get(key))
+            if isinstance(text, str) and "\0" in text:
+                raise fail(where, f"{key} without NUL", repr(text))
         if not self._clips:
             return
         first = next(iter(self._clips.values()))
-        if clip["shapes"].keys() != first["shapes"].keys():
-            raise fail(where, f"arrays {', '.join(first['shapes'])} as in the clips before", ", ".join(clip["shapes"]))
+        if clip["shapes"].keys() != self._shapes.keys():
+            raise fail(where, f"arrays {', '.join(self._shapes)} as before", ", ".join(clip["shapes"]))
         for key, shape in clip["shapes"].items():
-            if shape != first["shapes"][key]:
-                raise fail(where, f"{key} steps of shape {tuple(first['shapes'][key])}", str(tuple(shape)))
-        kinds, first_kinds = ({k: type(v).__name__ for k, v in c["extras"].items()} for c in (clip, first))
+            if shape != self._shapes[key]:
+                raise fail(where, f"{key} steps of shape {tuple(self._shapes[key])}", str(tuple(shape)))
+        kinds, first_kinds = (
+            {k: type(v).__name__ for k, v in extras.items()} for extras in (clip["extras"], first.extras)
+        )
         if kinds != first_kinds:
             raise fail(where, f"extras of types {first_kinds}", str(kinds))
 
@@ -278,17 +316,23 @@ class StoreWriter:
         """Turn the blocks into the HDF5 file."""
         import h5py
 
+        from neuroav.events.sink import FileSink
+
         temporary = self.path.with_name(self.path.name + ".tmp")
+        said = {key: json.dumps(self._header[key]).encode() for key in ("settings", "provenance")}
         try:
-            with h5py.File(temporary, "w", rdcc_nbytes=2**24) as file:
-                self._write_tables(file)
-                self._write_steps(file)
-                file.attrs.update(format=FORMAT, version=VERSION)
-                for key in ("settings", "provenance"):
-                    file.attrs[key] = json.dumps(self._header[key])
-            with open(temporary, "rb") as written:
-                os.fsync(written.fileno())
-            os.replace(temporary, self.path)
+            with blocks.room_for(self.path):
+                with FileSink(temporary) as sink, h5py.File(sink, "w", rdcc_nbytes=2**24) as file:
+                    self._write_tables(file)
+                    self._write_steps(file, sink)
+                    file.attrs.update(
+                        format=np.bytes_(FORMAT), version=VERSION, crc32=zlib.crc32(b"".join(said.values()))
+                    )
+                    for key, text in said.items():
+                        file.attrs[key] = np.bytes_(text)
+                with open(temporary, "rb") as written:
+                    os.fsync(written.fileno())
+                os.replace(temporary, self.path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -299,48 +343,54 @@ class StoreWriter:
             "class_names": self._header["class_names"],
             "class_vectors": self._class_vectors,
             "names": list(self._clips),
-            "labels": np.array([index[clip["label"]] for clip in clips], np.int64),
-            "parts": [clip["part"] for clip in clips],
-            "offsets": _offsets(clip["length"] for clip in clips),
+            "labels": np.array([index[clip.label] for clip in clips], np.int64),
+            "parts": [clip.part for clip in clips],
+            "offsets": _offsets([clip.length for clip in clips]),
         }
-        if "audio_t_s" in clips[0]["shapes"]:
-            tables["audio_offsets"] = _offsets(clip["audio_length"] for clip in clips)
-        for key in clips[0]["extras"]:
-            tables[f"extras/{key}"] = [clip["extras"][key] for clip in clips]
+        if "audio_t_s" in self._shapes:
+            tables["audio_offsets"] = _offsets([clip.audio_length for clip in clips])
+        for key in clips[0].extras:
+            tables[f"extras/{key}"] = [clip.extras[key] for clip in clips]
         for key, values in tables.items():
             if isinstance(values, list):
-                values = np.array(values, object if isinstance(values[0], str) else None)
-            dtype = _text() if values.dtype == object else values.dtype
-            dataset = file.create_dataset(key, data=values, dtype=dtype)
-            dataset.attrs["crc32"] = _crc(dataset)
+                values = _column(values)
+            file.create_dataset(key, data=values).attrs["crc32"] = zlib.crc32(values.tobytes())
 
-    def _write_steps(self, file: h5py.File) -> None:
-        shapes = next(iter(self._clips.values()))["shapes"]
-        offsets = {key: file[_clock(key, shapes)][:] for key in shapes}
-        crcs = dict.fromkeys(shapes, 0)
-        datasets = {}  # kept open: closing a dataset empties its chunk cache
-        for key, shape in shapes.items():
-            dtype, total = np.dtype(MODALITIES[key]), int(offsets[key][-1])
+    def _write_steps(self, file: h5py.File, sink: FileSink) -> None:
+        offsets, crcs, datasets = {}, dict.fromkeys(self._shapes, 0), {}  # datasets keep their chunk caches
+        for key, shape in self._shapes.items():
+            own = key.startswith("audio") and "audio_offsets" in file
+            offsets[key] = file["audio_offsets" if own else "offsets"][:]
+            dtype, num_rows = np.dtype(MODALITIES[key][0]), int(offsets[key][-1])
             rows = max(1, _CHUNK_BYTES // (dtype.itemsize * math.prod(shape)))
-            chunks = (min(rows, total), *shape)
             datasets[key] = file.create_dataset(
-                key, (total, *shape), dtype, chunks=chunks, compression="gzip", compression_opts=1, shuffle=True
+                key,
+                (num_rows, *shape),
+                dtype,
+                chunks=(min(rows, num_rows), *shape),
+                compression="gzip",
+                compression_opts=1,
+                shuffle=True,
+                fletcher32=True,
             )
         self._file.seek(0)
-        blocks = _read_blocks(self._file, self.partial)
-        next(blocks)  # the header
-        for i, payload in enumerate(blocks):
+        payloads = blocks.read_blocks(self._file, self.partial)
+        next(payloads)  # the header
+        for i, payload in enumerate(payloads):
             block = np.load(io.BytesIO(payload), allow_pickle=False)
             for key, dataset in datasets.items():
                 values = block[key]
                 dataset[offsets[key][i] : offsets[key][i + 1]] = values
                 crcs[key] = zlib.crc32(values, crcs[key])
+            sink.check()
         for key, dataset in datasets.items():
             dataset.attrs["crc32"] = crcs[key]
 
 
 class Store:
     """A finished feature store, opened for reading.
+
+    A store may be pickled and used after a fork: each process opens the file for itself.
 
     Attributes:
         class_names: ``K`` names.
@@ -349,7 +399,7 @@ class Store:
         labels: ``(N,)`` int64 index into ``class_names``.
         parts: ``(N,)`` text, ``""`` where none was assigned.
         lengths: ``(N,)`` int64 time steps.
-        audio_lengths: ``(N,)`` int64 time steps of the audio.
+        audio_lengths: ``(N,)`` int64 time steps of audio.
         extras: ``(N,)`` array per further column.
         settings: How the clips were described.
         provenance: Where they come from.
@@ -361,34 +411,42 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
-        self._file = _open_store(self.path)
+        self._file, self._process = open_store(self.path), os.getpid()
         try:
-            self._read_tables()
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
+            with damage(self.path):
+                self._read_tables()
+        except NeuroavError:
             self._file.close()
-            raise _damaged(self.path, error) from error
+            raise
 
     def _read_tables(self) -> None:
         file = self._file
-        self.settings: dict[str, Any] = json.loads(file.attrs["settings"])
-        self.provenance: dict[str, Any] = json.loads(file.attrs["provenance"])
-        self.class_names: list[str] = file["class_names"].asstr()[:].tolist()
-        self.class_vectors: np.ndarray = file["class_vectors"][:]
-        self.names: list[str] = file["names"].asstr()[:].tolist()
-        self.labels: np.ndarray = file["labels"][:]
-        self.parts: np.ndarray = _column(file["parts"])
-        self._offsets: np.ndarray = file["offsets"][:]
-        self.lengths: np.ndarray = np.diff(self._offsets)
-        self._keys = [key for key in MODALITIES if key in file]
-        self._audio_offsets: np.ndarray = file[_clock("audio", self._keys)][:]
-        self.audio_lengths: np.ndarray = np.diff(self._audio_offsets)
-        self.extras: dict[str, np.ndarray] = {key: _column(value) for key, value in file.get("extras", {}).items()}
-        counts = {len(self.names), len(self.labels), len(self.parts), len(self.lengths), len(self.audio_lengths)}
-        uneven = [key for key in self._keys if len(file[key]) != int(file[_clock(key, self._keys)][-1])]
-        if len(counts) > 1 or uneven or not {"t_s", "video", "audio"} <= set(self._keys):
-            raise ValueError("its arrays differ in length, or one is missing")
-        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.class_names):
-            raise ValueError("a label that is no class")
+        said = {key: text_attribute(file, key) for key in ("settings", "provenance")}
+        if "crc32" in file.attrs and int(file.attrs["crc32"]) != zlib.crc32("".join(said.values()).encode()):
+            raise ValueError("its settings differ from their checksum")
+        self.settings: dict[str, Any] = json_object(said["settings"])
+        self.provenance: dict[str, Any] = json_object(said["provenance"])
+        extras = [f"extras/{key}" for key in file.get("extras", {})]
+        self._shared = "audio_offsets" not in file
+        keys = [*TABLES, *extras, *([] if self._shared else ["audio_offsets"])]
+        tables = {key: read_table(self.path, file[key]) for key in keys}
+        self.class_names: list[str] = tables["class_names"].tolist()
+        self.class_vectors: np.ndarray = tables["class_vectors"]
+        self.names: list[str] = tables["names"].tolist()
+        self.labels: np.ndarray = tables["labels"]
+        self.parts: np.ndarray = tables["parts"]
+        self._offsets = {"video": tables["offsets"], "audio": tables["offsets" if self._shared else "audio_offsets"]}
+        self.lengths: np.ndarray = np.diff(self._offsets["video"])
+        self.audio_lengths: np.ndarray = np.diff(self._offsets["audio"])
+        self.extras: dict[str, np.ndarray] = {key.removeprefix("extras/"): tables[key] for key in extras}
+        self._keys = [key for key in MODALITIES if key in file or key not in OPTIONAL]
+        _check_tables(self)
+        for key in self._keys:
+            check_steps(self.path, key, file[key], int(self._axis(key)[-1]))
+
+    def _axis(self, key: str) -> np.ndarray:
+        """Offsets of the clips in array ``key``."""
+        return self._offsets["audio" if key.startswith("audio") else "video"]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -401,7 +459,7 @@ class Store:
         return ClipRecord(self.names[i], self.class_names[self.labels[i]], str(self.parts[i]), **steps, extras=extras)
 
     def load(self, indices: Sequence[int] | np.ndarray | None = None) -> LoadedClips:
-        """Read clips ``indices`` (default: all), in that order, into flat arrays; each part of the file once.
+        """Read clips ``indices`` (default: all), in that order, into flat arrays; clips that lie close in one piece.
 
         Raises:
             InputError: If an index is outside ``[0, N)`` or the file is damaged.
@@ -410,20 +468,17 @@ class Store:
         if len(chosen) and (chosen.min() < 0 or chosen.max() >= len(self)):
             bad = chosen[(chosen < 0) | (chosen >= len(self))][0]
             raise fail("Store.load", f"indices in [0, {len(self)})", str(bad))
-        places = {name: _places(table, chosen) for name, table in self._clocks().items()}
-        loaded: dict[str, Any] = {"motion": None, "labels": self.labels[chosen]}
-        loaded |= {name: place[2] for name, place in places.items()}
-        try:
+        loaded: dict[str, Any] = {"motion": None}
+        file, offsets = self._opened(), {}
+        with damage(self.path):
             for key in self._keys:
-                loaded[key] = _gather(self._file[key], *places[_clock(key, self._keys)][:2])
-        except (OSError, RuntimeError) as error:
-            raise _damaged(self.path, error) from error
-        return LoadedClips(**loaded)
-
-    def _clocks(self) -> dict[str, np.ndarray]:
-        """The tables of offsets that this store has."""
-        tables = {"offsets": self._offsets, "audio_offsets": self._audio_offsets}
-        return {name: tables[name] for name in {_clock(key, self._keys) for key in self._keys}}
+                axis = self._axis(key)
+                lengths = np.diff(axis)[chosen]
+                offsets[key] = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+                loaded[key] = gather(file[key], axis[chosen], offsets[key])
+        if not self._shared:
+            loaded["audio_offsets"] = offsets["audio"]
+        return LoadedClips(**loaded, offsets=offsets["video"], labels=self.labels[chosen])
 
     def verify(self) -> None:
         """Read everything and compare each array with the checksum it was written with.
@@ -431,22 +486,24 @@ class Store:
         Raises:
             InputError: Naming the first array that differs.
         """
-        damaged: list[str] = []
+        file = self._opened()
+        with damage(self.path):
+            for key in self._keys:
+                check_crc(file[key])
 
-        def visit(name: str, item: Any) -> None:
-            if hasattr(item, "shape") and _crc(item) != int(item.attrs["crc32"]):
-                damaged.append(f"array {name!r} differs from its checksum")
+    def _opened(self) -> h5py.File:
+        """The file as this very process opened it."""
+        if self._process != os.getpid():
+            self._file, self._process = open_store(self.path), os.getpid()
+        return self._file
 
-        try:
-            self._file.visititems(visit)
-        except (OSError, KeyError, RuntimeError) as error:
-            raise _damaged(self.path, error) from error
-        if damaged:
-            raise _damaged(self.path, damaged[0])
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_file": None, "_process": None}
 
     def close(self) -> None:
         """Close the file; arrays already read stay."""
-        self._file.close()
+        if self._process == os.getpid():
+            self._file.close()
 
     def __enter__(self) -> Store:
         return self
@@ -481,23 +538,25 @@ def _check_classes(where: str, class_names: Sequence[str], class_vectors: np.nda
 
 
 def _check_arrays(where: str, record: ClipRecord) -> dict[str, Any]:
-    ranks = {"t_s": (), "video": ("D",), "audio": ("D",), "motion": ("P", "h", "w"), "audio_t_s": ()}
-    audio_steps = len(record.t_s if record.audio_t_s is None else record.audio_t_s)
-    arrays = {}
-    for key, dtype in MODALITIES.items():
-        if getattr(record, key) is None and key in ("motion", "audio_t_s"):
+    arrays: dict[str, Any] = {}
+    steps = {"video": len(record.t_s)}
+    steps["audio"] = steps["video"] if record.audio_t_s is None else len(record.audio_t_s)
+    for key, (dtype, axes) in MODALITIES.items():
+        if key in OPTIONAL and getattr(record, key) is None:
             continue
         value = np.asarray(getattr(record, key))
-        check_shape(where, key, value, (audio_steps if key.startswith("audio") else len(record.t_s), *ranks[key]))
+        check_shape(where, key, value, (steps["audio" if key.startswith("audio") else "video"], *axes))
         if key == "motion" and value.dtype != np.uint16:
             raise fail(where, "motion as uint16 counts", str(value.dtype), "Clip to 65535 and convert.")
+        if 0 in value.shape[1:]:
+            raise fail(where, f"{key} steps of at least one value", str(value.shape))
         arrays[key] = np.ascontiguousarray(value, dtype)
         bad = np.argwhere(~np.isfinite(arrays[key]))
         if len(bad):
             raise fail(
                 where, f"finite {key} values", f"{len(bad)} NaN or infinite, the first at {tuple(bad[0].tolist())}"
             )
-    if min(audio_steps, len(record.t_s)) == 0:
+    if min(steps.values()) == 0:
         raise fail(where, "at least one time step", "0")
     return arrays
 
@@ -509,131 +568,30 @@ def _plain(where: str, key: str, value: Any) -> Extra:
     return int(value) if isinstance(value, bool) else value
 
 
-def _open_locked(path: Path) -> IO[bytes]:
-    """Open for reading and appending under an exclusive lock (POSIX; elsewhere there is no lock)."""
-    file = open(path, "a+b")  # noqa: SIM115 - the writer closes it
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        taken = not path.exists() or os.fstat(file.fileno()).st_ino != path.stat().st_ino  # finished as we opened it
-    except ImportError:
-        taken = False
-    except OSError:
-        taken = True
-    if taken:
-        file.close()
-        raise fail(
-            str(path),
-            "no other process writing it",
-            "a file in use",
-            "Wait for that process, or choose another output.",
-        )
-    return file
+def _offsets(lengths: Sequence[int]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
-def _write_block(file: IO[bytes], payload: bytes) -> None:
-    file.write(_BLOCK_HEAD.pack(len(payload), zlib.crc32(payload)) + payload)
-    file.flush()
+def _column(values: list[Any]) -> np.ndarray:
+    """A column of numbers, or of text in UTF-8 of a fixed length, which is robust if the file is damaged later."""
+    if not isinstance(values[0], str):
+        return np.array(values)
+    encoded = [text.encode("utf-8", "surrogateescape") for text in values]
+    return np.array(encoded, f"S{max(1, *map(len, encoded))}")
 
 
-def _read_blocks(file: IO[bytes], path: Path) -> Iterator[bytes]:
-    """Yield the payload of each whole block; stop at the first one cut short."""
-    size = os.fstat(file.fileno()).st_size
-    magic = file.read(len(MAGIC))
-    if not MAGIC.startswith(magic):
-        raise fail(
-            str(path), "an unfinished feature store", "another kind of file", "Move it away or choose another output."
-        )
-    while len(head := file.read(_BLOCK_HEAD.size)) == _BLOCK_HEAD.size:
-        length, crc = _BLOCK_HEAD.unpack(head)
-        payload = file.read(length) if length <= size - file.tell() else b""
-        if len(payload) != length or zlib.crc32(payload) != crc:
-            return
-        yield payload
-
-
-def _open_store(path: Path) -> h5py.File:
-    import h5py
-
-    what = "a feature store written by neuroav"
-    if not path.is_file():
-        raise fail(str(path), what, "a folder" if path.is_dir() else "no such file", _unfinished_hint(path))
-    with open(path, "rb") as file:
-        if file.read(len(MAGIC)) == MAGIC:
-            raise fail(
-                str(path), what, "an unfinished one", "Run the command that was writing it again; it will go on."
-            )
-    if not h5py.is_hdf5(path):
-        raise fail(str(path), what, "a file that is not HDF5", "Check the path, or write the store again.")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise _damaged(path, error) from error
-    kind, version = file.attrs.get("format"), file.attrs.get("version", 0)
-    if kind != FORMAT or version > VERSION:
-        file.close()
-        if kind == FORMAT:
-            raise fail(str(path), f"store version {VERSION} or lower", str(version), "Install a newer neuroav.")
-        raise fail(str(path), what, f"HDF5 of format {kind!r}", "Check the path.")
-    return file
-
-
-def _unfinished_hint(path: Path) -> str:
-    partial = path.with_name(path.name + ".partial")
-    return f"{partial.name} lies there: run the command that was writing it again." if partial.exists() else ""
-
-
-def _damaged(path: Path, reason: object) -> Exception:
-    text = str(reason).splitlines()[0]
-    return fail(str(path), "an intact feature store", f"a damaged one ({text})", "Delete it and write it again.")
-
-
-def _text() -> Any:
-    import h5py
-
-    return h5py.string_dtype()
-
-
-def _column(dataset: h5py.Dataset) -> np.ndarray:
-    return dataset.asstr()[:].astype(str) if dataset.dtype == object else dataset[:]
-
-
-def _crc(dataset: h5py.Dataset) -> int:
-    """CRC-32 of an array's bytes in row-major order (text: UTF-8, ended by NUL), read in bounded pieces."""
-    crc = 0
-    for start in range(0, len(dataset), _READ_ROWS):
-        values = dataset[start : start + _READ_ROWS]
-        piece = b"".join(text + b"\0" for text in values) if dataset.dtype == object else values.tobytes()
-        crc = zlib.crc32(piece, crc)
-    return crc
-
-
-def _offsets(lengths: Iterable[int]) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(list(lengths), dtype=np.int64)])
-
-
-def _clock(key: str, keys: Container[str]) -> str:
-    """Name of the offsets that count the rows of array ``key`` in a store with arrays ``keys``."""
-    return "audio_offsets" if key.startswith("audio") and "audio_t_s" in keys else "offsets"
-
-
-def _places(table: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of the chosen clips in the file, the order that sorts them, and their offsets once loaded."""
-    lengths = np.diff(table)[chosen]
-    offsets = _offsets(lengths)
-    source = np.repeat(table[chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
-    return source, np.argsort(source, kind="stable"), offsets
-
-
-def _gather(dataset: h5py.Dataset, source: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Rows ``source`` of ``dataset``; ``order`` sorts them, so that each piece of the file is read once."""
-    out = np.empty((len(source), *dataset.shape[1:]), dataset.dtype)
-    ordered = source[order]
-    for start in range(0, len(dataset), _READ_ROWS):
-        low, high = np.searchsorted(ordered, [start, start + _READ_ROWS])
-        if low == high:
-            continue
-        first, last = int(ordered[low]), int(ordered[high - 1]) + 1
-        out[order[low:high]] = dataset[first:last][ordered[low:high] - first]
-    return out
+def _check_tables(store: Any) -> None:
+    """Lengths, types and ranges of what was read."""
+    count, num_classes = len(store.names), len(store.class_names)
+    columns = [store.labels, store.parts, store.lengths, store.audio_lengths, *store.extras.values()]
+    if any(column.shape != (count,) for column in columns):
+        raise ValueError("its arrays differ in length")
+    if store.class_vectors.shape[:1] != (num_classes,) or store.class_vectors.ndim != 2:
+        raise ValueError("class vectors of another shape")
+    if store.labels.dtype.kind not in "iu" or store.class_vectors.dtype != np.float32:
+        raise ValueError("a table of another type")
+    if count and not 0 <= store.labels.min() <= store.labels.max() < num_classes:
+        raise ValueError("a label that is no class")
+    for offsets in store._offsets.values():
+        if offsets.dtype != np.int64 or offsets[0] != 0 or (np.diff(offsets) < 1).any():
+            raise ValueError("offsets that do not rise")
