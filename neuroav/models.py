@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MODELS = {
     "mdft": "neuroav.mdft.model:MDFT",
     "pooled": "neuroav.baselines.pooled:PooledMLP",
+    "tcaf": "neuroav.baselines.tcaf:TCAF",
 }
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neuroav.checks import fail
 from neuroav.data.store import LoadedClips
-from neuroav.data.types import Batch, DataSpec, Sequence
+from neuroav.data.types import Batch, Classes, DataSpec, Sequence
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class ClipData:
         self.audio_t_s, self.audio_offsets = torch.from_numpy(clips.audio_t_s), torch.from_numpy(clips.audio_offsets)
         self.labels = torch.from_numpy(clips.labels)
         self.class_vectors = torch.from_numpy(class_vectors)
+        present = torch.unique(self.labels)
+        self.classes = Classes(present, self.class_vectors[present])
         self.events_per_step = statistics.events_per_step
 
     def __len__(self) -> int:
@@ -97,6 +99,7 @@ class ClipData:
             motion=motion,
             label=label,
             text=self.class_vectors[label],
+            classes=self.classes,
         )
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:

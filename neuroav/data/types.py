@@ -31,6 +31,23 @@ class Sequence:
 
 
 @dataclass(frozen=True)
+class Classes:
+    """The classes that occur in a data set, for losses over all of them.
+
+    Attributes:
+        label: ``(K,)`` int64, ascending.
+        text: ``(K, D_text)`` class vectors.
+    """
+
+    label: Tensor
+    text: Tensor
+
+    def to(self, device: torch.device | str) -> Classes:
+        """Move both to ``device``."""
+        return Classes(self.label.to(device), self.text.to(device))
+
+
+@dataclass(frozen=True)
 class Batch:
     """A mini-batch of clips.
 
@@ -40,6 +57,7 @@ class Batch:
         motion: ``values (T, B, P, H, W)`` event counts per step, or ``None`` where a data set has no pixels.
         label: ``(B,)`` int64 index into the data set's class list (and its class vectors ``(K, D_text)``).
         text: ``(B, D_text)`` class vector of each clip's label.
+        classes: all classes of the clips that the batch was drawn from, or ``None`` where that is not known.
     """
 
     audio: Sequence
@@ -47,6 +65,7 @@ class Batch:
     motion: Sequence | None
     label: Tensor
     text: Tensor
+    classes: Classes | None = None
 
     @property
     def size(self) -> int:
@@ -55,8 +74,14 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Move every tensor to ``device``."""
-        motion = None if self.motion is None else self.motion.to(device)
-        return Batch(self.audio.to(device), self.video.to(device), motion, self.label.to(device), self.text.to(device))
+        return Batch(
+            audio=self.audio.to(device),
+            video=self.video.to(device),
+            motion=None if self.motion is None else self.motion.to(device),
+            label=self.label.to(device),
+            text=self.text.to(device),
+            classes=None if self.classes is None else self.classes.to(device),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

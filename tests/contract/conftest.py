@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from neuroav.baselines.pooled import PooledMLPConfig
+from neuroav.baselines.tcaf import TCAFConfig
 from neuroav.data.classic import describe_clip
 from neuroav.data.motionscenes import class_vectors
 from neuroav.data.render import render_clip
@@ -26,8 +27,10 @@ from neuroav.mdft.motion import (
 )
 from neuroav.mdft.scene import RJLU
 from neuroav.models import MODELS, build
+from neuroav.nn.encoder import FullAttention, SelfAttention
 from neuroav.nn.losses import HeadsConfig, JointLoss, PrintedLoss, PrintedWords
 
+TOKENS = {"dim": 32, "encoder_hidden": 32, "hidden": 32, "layers": 2, "heads": 2, "head_dim": 16, "feed_forward": 32}
 SMALL = {"dim": 32, "heads": HeadsConfig(hidden=32)}
 
 
@@ -65,6 +68,9 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "mdft printed loss": ("mdft", MDFTConfig(dim=32, heads=HeadsConfig(hidden=32, shared=300, loss=PrintedLoss()))),
     "pooled": ("pooled", PooledMLPConfig(**SMALL)),
     "pooled without events": ("pooled", PooledMLPConfig(**SMALL, inputs=("audio", "video"))),
+    "tcaf": ("tcaf", TCAFConfig(**TOKENS)),
+    "tcaf self attention": ("tcaf", TCAFConfig(**TOKENS, attention=SelfAttention())),
+    "tcaf full attention": ("tcaf", TCAFConfig(**TOKENS, attention=FullAttention())),
 }
 assert {name for name, _ in VARIANTS.values()} == set(MODELS)
 

@@ -1,5 +1,7 @@
 """What every model promises, whatever it is made of."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -63,9 +65,8 @@ def test_padding_changes_no_score(world, variant):
 def test_padding_changes_no_training_loss(world, variant):
     """Ragged clips padded by hand with extra garbage steps give the loss of the untouched batch."""
     batch = whole(world)
-    padded = type(batch)(
-        *(None if s is None else pad(s) for s in (batch.audio, batch.video, batch.motion)), batch.label, batch.text
-    )
+    longer = {name: pad(getattr(batch, name)) for name in ("audio", "video", "motion")}
+    padded = dataclasses.replace(batch, **longer)
     losses = []
     for each in (batch, padded):
         model = world.build(variant).train()

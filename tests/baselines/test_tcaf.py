@@ -1,0 +1,149 @@
+"""TCaF's attention against a dense matrix, its time features by hand, and whether it learns."""
+
+import copy
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from neuroav.baselines.tcaf import TCAF, TCAFConfig
+from neuroav.checks import InputError
+from neuroav.data.motionscenes import view
+from neuroav.data.sample import ClipData, Statistics
+from neuroav.data.store import Store
+from neuroav.nn.encoder import CrossAttention, FourierTime, FullAttention, SelfAttention, TokenLayer, TokenTransformer
+from neuroav.train.optim import adam
+from neuroav.train.seed import seed_torch
+
+AUDIO, VIDEO, BATCH, DIM, HEADS = 4, 6, 3, 10, 2
+SMALL = TCAFConfig(dim=32, encoder_hidden=32, hidden=32, layers=2, heads=2, head_dim=16, feed_forward=32, dropout=0.1)
+
+# Who attends to whom, as printed in Eq. 11: rows ask, columns answer, in the order audio, class token, video.
+OPEN = {
+    CrossAttention(): {"audio": "token video", "token": "audio token video", "video": "audio token"},
+    SelfAttention(): {"audio": "audio token", "token": "audio token video", "video": "token video"},
+    FullAttention(): dict.fromkeys(("audio", "token", "video"), "audio token video"),
+}
+
+
+@pytest.fixture(params=OPEN, ids=lambda pattern: type(pattern).__name__)
+def pattern(request):
+    return request.param
+
+
+def dense_layer(layer, tokens, allowed):
+    """The layer with one softmax over every pair of tokens, a head and a clip at a time; ``allowed (B, L, L)``."""
+    x = layer.norm(tokens)
+    mixed = []
+    for b in range(tokens.shape[1]):
+        heads = []
+        for query, key, value in zip(
+            *(w(x[:, b]).chunk(layer.heads, -1) for w in (layer.query, layer.key, layer.value))
+        ):
+            scores = query @ key.t() / math.sqrt(query.shape[-1])
+            heads.append(scores.masked_fill(~allowed[b], -torch.inf).softmax(-1) @ value)
+        mixed.append(torch.cat(heads, -1))
+    residual = tokens + layer.output(torch.stack(mixed, 1))
+    return residual + layer.feed_forward(layer.norm(residual))
+
+
+def test_patterns_are_those_of_a_dense_matrix(pattern):
+    torch.manual_seed(0)
+    layers = [TokenLayer(DIM, HEADS, 3, 7, dropout=0.0).double() for _ in range(3)]
+    audio, token, video = torch.randn(AUDIO, BATCH, DIM), torch.randn(DIM), torch.randn(VIDEO, BATCH, DIM)
+    audio, token, video = audio.double(), token.double(), video.double()
+    heard, seen = torch.tensor([4, 1, 3]), torch.tensor([2, 6, 1])
+    audio_valid, video_valid = torch.arange(AUDIO)[:, None] < heard, torch.arange(VIDEO)[:, None] < seen
+    found = TokenTransformer(pattern, layers)(audio, token, video, audio_valid, video_valid)
+
+    kinds = ["audio"] * AUDIO + ["token"] + ["video"] * VIDEO
+    pairs = torch.tensor([[answers in OPEN[pattern][asks].split() for answers in kinds] for asks in kinds])
+    valid = torch.cat([audio_valid, torch.ones(1, BATCH, dtype=torch.bool), video_valid]).t()
+    tokens = torch.cat([audio, token.expand(1, BATCH, DIM), video])
+    for layer in layers:
+        tokens = dense_layer(layer, tokens, pairs & valid[:, None, :])
+    torch.testing.assert_close(found, tokens[AUDIO])
+
+
+def test_time_features_by_hand():
+    time = FourierTime(4, std=2.0)
+    with torch.no_grad():
+        time.frequency.copy_(torch.tensor([[0.25, 1.0], [0.5, 0.0]]))
+        time.linear.weight.copy_(torch.eye(4))
+        time.linear.bias.zero_()
+    angles = [2 * math.pi * 0.75 * 0.96, 2 * math.pi * 1.0 * 0.96]
+    expected = [math.sin(angles[0]), math.sin(angles[1]), math.cos(angles[0]), math.cos(angles[1])]
+    torch.testing.assert_close(time(torch.tensor([0.96]))[0].detach(), torch.tensor(expected))
+    assert [name for name, _ in time.named_buffers()] == ["frequency"]  # fixed, and saved with the model
+    assert FourierTime(256, std=10.0).frequency.std() == pytest.approx(10, rel=0.1)
+
+
+# ----------------------------------------------------------------------------------------------------------- learning
+
+
+@pytest.fixture(scope="module")
+def scenes(tiny_store):
+    """Clips of MotionScenes, labelled by the scene that they show: what 90 clips are enough to learn."""
+    store = Store(tiny_store)
+    parts = view(store, 0.5, "biased")
+    train, held = parts["train"], np.concatenate([parts["val_seen"], parts["test_seen"]])
+    statistics = Statistics.of(store.load(train))
+    vectors = np.random.default_rng(0).standard_normal((8, 20)).astype(np.float32)
+
+    def data(indices):
+        clips = dataclasses.replace(store.load(indices), labels=np.asarray(store.extras["scene"])[indices])
+        return ClipData(clips, statistics, vectors)
+
+    return data(train), data(held)
+
+
+def right_share(train, labels, held):
+    """Share of held-out clips given their scene after training on ``labels``."""
+    data = copy.copy(train)
+    data.labels = labels
+    seed_torch(0)
+    model = TCAF(train.spec, SMALL).train()
+    optimizer = adam(model, 2e-3, 1e-5)
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        batch = data.batch(rng.integers(len(data), size=24))
+        terms = model.loss(batch, torch.zeros(24, dtype=torch.long))
+        optimizer.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()
+        optimizer.step()
+    with torch.no_grad():
+        nearest = model.eval().distances(held.batch(np.arange(len(held))), held.class_vectors).argmin(1)
+    return float((nearest == held.labels).float().mean())
+
+
+def test_it_learns_what_shuffled_labels_do_not_teach(scenes):
+    train, held = scenes
+    shuffled = train.labels[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))]
+    assert right_share(train, train.labels, held) > 0.6  # chance is 1/8
+    assert right_share(train, shuffled, held) < 0.3
+
+
+# ------------------------------------------------------------------------------------------------------------- errors
+
+
+def test_a_batch_without_its_classes_is_refused(scenes):
+    train, _ = scenes
+    batch = dataclasses.replace(train.batch(np.arange(4)), classes=None)
+    with pytest.raises(InputError, match=r"TCAF.loss: expected a batch with classes, got None. Batches of ClipData"):
+        TCAF(train.spec, SMALL).loss(batch, torch.zeros(4, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"position": 7}, "position to be even and at least 2, got 7"),
+        ({"layers": 0}, "layers in"),
+        ({"dropout_word": 1.5}, "dropout_word in"),
+        ({"frequency_std": -1.0}, "frequency_std in"),
+    ],
+)
+def test_bad_sizes_are_named(change, text):
+    with pytest.raises(InputError, match=text):
+        TCAFConfig(**change)

@@ -1,0 +1,248 @@
+"""Our TCaF, read as released, gives the numbers of the released code: outputs, loss terms, gradients, a whole step."""
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from neuroav.baselines.tcaf import TCAF, AsPublished, AsReleased, TCAFConfig
+from neuroav.data.types import Batch, Classes, DataSpec, Sequence
+from neuroav.nn.encoder import CrossAttention, FullAttention, SelfAttention
+from neuroav.train.optim import adam
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
+pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="the golden fixtures of the models are not here")
+
+PATTERNS = {"cross": CrossAttention(), "self": SelfAttention(), "full": FullAttention()}
+NAMES = {
+    "audio_encoder": "A_enc",
+    "video_encoder": "V_enc",
+    "clip": "O_proj",
+    "word": "W_proj",
+    "rebuild_clip": "D_o",
+    "rebuild_word": "D_w",
+}
+POSITION = "position_encoder_block"
+LAYER = {
+    "norm.": "norm.",
+    "query.": "attn.to_q.",
+    "key.": "attn.to_k.",
+    "value.": "attn.to_v.",
+    "output.0.": "attn.to_out.0.",
+    "feed_forward.": "ff.net.",
+}
+TERMS = {"cross_entropy": "l_ce", "regression": "l_reg", "reconstruction": "l_rec"}
+MODELS = ["tcaf_eval", "tcaf_train", "tcaf_attention_full_eval", "tcaf_attention_self_eval", "tcaf_selavi_rate_eval"]
+REAL = ["tcaf_cls_ucf_eval", "tcaf_cls_ucf_train", "tcaf_main_activitynet_eval", "tcaf_main_activitynet_train"]
+
+
+def released_name(ours):
+    """The released name of one of our parameters or buffers."""
+    head, _, rest = ours.partition(".")
+    if head in NAMES:
+        kind, index, leaf = rest.split(".")
+        return f"{NAMES[head]}.fc.{4 * int(index) + (kind == 'norm')}.{leaf}"
+    if head == "transformer":
+        _, index, rest = rest.split(".", 2)
+        start = next(one for one in LAYER if rest.startswith(one))
+        return f"Audio_visual_transformer.layers.{index}.{LAYER[start]}{rest.removeprefix(start)}"
+    if head in ("audio_position", "video_position"):
+        if rest == "modality":
+            return f"{POSITION}.modal_embedding.weight"
+        return f"{POSITION}.out_proj_{head.partition('_')[0]}.{rest.removeprefix('linear.')}"
+    return {
+        "token": "cls_token",
+        "time.frequency": f"{POSITION}.fourier_randn",
+        "time.linear.weight": f"{POSITION}.fourier_embeddings.weight",
+        "time.linear.bias": f"{POSITION}.fourier_embeddings.bias",
+    }[ours]
+
+
+def in_our_shape(ours, value, like):
+    """A released array as our parameter holds it."""
+    if ours.endswith("modality"):
+        value = value[int("video" in ours)]
+    return torch.from_numpy(np.asarray(value)).reshape(like.shape)
+
+
+class Case:
+    """One fixture: our model with its weights, its batch and what came out."""
+
+    def __init__(self, folder, name, reading=None, dtype=torch.float64):
+        with np.load(SHARED / folder / f"{name}.npz", allow_pickle=False) as arrays:
+            self.arrays = {key: arrays[key] for key in arrays.files}
+        self.meta = json.loads(str(self.arrays["meta"]))
+        self.dtype, hyper = dtype, self.meta["hyper"]
+        width = hyper.get("W", 300)
+        config = TCAFConfig(
+            dim=width,
+            encoder_hidden=hyper["encoder_hidden"],
+            hidden=hyper["decoder_hidden"],
+            shared=hyper.get("E", 64),
+            position=hyper["time_embed_dim"],
+            layers=hyper["depth"],
+            heads=hyper["heads"],
+            head_dim=hyper["dim_head"],
+            feed_forward=hyper["mlp_dim"],
+            dropout=0.0,
+            dropout_position=0.0,
+            dropout_encoder=0.0,
+            dropout_output=0.0,
+            dropout_word=0.0,
+            attention=PATTERNS[self.meta.get("attention", "cross")],
+            reading=AsReleased() if reading is None else reading,
+        )
+        spec = DataSpec(audio_dim=hyper["input_audio"], video_dim=hyper["input_video"], text_dim=width)
+        self.model = TCAF(spec, config).to(dtype).train(self.meta["mode"] == "train")
+        state = self.model.state_dict()
+        self.model.load_state_dict({k: in_our_shape(k, self.parameter(k, v), v) for k, v in state.items()})
+        self.batch = self.make_batch(hyper)
+
+    def parameter(self, ours, like):
+        if ours.endswith("num_batches_tracked"):
+            return np.array(0)
+        name = released_name(ours)
+        if f"param.{name}" in self.arrays:
+            return self.arrays[f"param.{name}"]
+        shape = {"cls_token": (1, 1, 300), f"{POSITION}.modal_embedding.weight": (2, 64)}.get(name, tuple(like.shape))
+        value = self.recipe(name, (*shape, 1) if "out_proj" in name and name.endswith("weight") else shape)
+        sums = [value.sum(), np.abs(value).sum()]
+        np.testing.assert_allclose(sums, self.meta["param_checksums"][name], rtol=1e-9, atol=1e-9)
+        return value
+
+    def recipe(self, name, shape):
+        """Weights of the cases at real size, as the fixtures' README makes them."""
+        x = self.draw(name, shape)
+        if name.endswith("fourier_randn"):
+            return 10 * x
+        if name.endswith("running_mean"):
+            return 0.3 * x
+        if name.endswith("running_var"):
+            return 0.5 + np.abs(x)
+        if len(shape) > 1:
+            return x / np.sqrt(np.prod(shape[1:]))
+        normalises = ".norm." in name or name.rsplit(".", 2)[-2] in ("1", "5")
+        return 1 + 0.2 * x if name.endswith("weight") and normalises else 0.2 * x
+
+    def draw(self, name, shape):
+        seed = (zlib.crc32(name.encode()) + self.meta["recipe_seed"]) % 2**32
+        return np.random.RandomState(seed).standard_normal(shape)
+
+    def make_batch(self, hyper):
+        inputs = {key.removeprefix("in."): value for key, value in self.arrays.items() if key.startswith("in.")}
+        if "audio" not in inputs:
+            shapes = {m: (*inputs[f"mask_{m}"].shape, hyper[f"input_{m}"]) for m in ("audio", "video")}
+            inputs["audio"] = np.clip(np.round(128 + 60 * self.draw("in.audio", shapes["audio"])), 0, 255)
+            inputs["video"] = np.abs(self.draw("in.video", shapes["video"]))
+            for m in ("audio", "video"):
+                inputs[m] = inputs[m] * (inputs[f"mask_{m}"] > 0)[..., None]
+                np.testing.assert_allclose(inputs[m].sum(), self.meta["input_checksums"][m][0], rtol=1e-9)
+            words = self.draw("in.class_embeddings", (hyper["classes"], 300))
+            inputs["class_embeddings"] = words / np.linalg.norm(words, axis=1, keepdims=True)
+        words = torch.from_numpy(inputs["class_embeddings"]).to(self.dtype)
+        row = torch.from_numpy(inputs["row"])
+
+        def sequence(m):
+            values, times, mask = (torch.from_numpy(inputs[key]) for key in (m, f"timesteps_{m}", f"mask_{m}"))
+            return Sequence(values.transpose(0, 1).to(self.dtype), times.t().to(self.dtype), mask.t() > 0)
+
+        classes = Classes(torch.arange(len(words)), words)
+        return Batch(sequence("audio"), sequence("video"), None, row, words[row], classes)
+
+    def loss(self):
+        return self.model.loss(self.batch, torch.zeros(self.batch.size, dtype=torch.long))
+
+    def check(self, ours, key, **tolerance):
+        released = self.arrays[key]
+        tolerance = tolerance or {"rtol": 1e-9, "atol": 1e-11}
+        np.testing.assert_allclose(ours.detach().numpy(), released, err_msg=key, **tolerance)
+
+
+def all_cases():
+    return [("models", name) for name in MODELS] + [("real_size", name) for name in REAL]
+
+
+@pytest.mark.parametrize(("folder", "name"), all_cases())
+def test_outputs_and_loss_terms_match(folder, name):
+    case = Case(folder, name)
+    batch = case.batch
+    if case.meta["mode"] == "eval":
+        token = case.model.gather(batch, batch.audio.t_s, batch.video.t_s)
+        case.check(token, "out.c_o")
+        case.check(case.model.clip(token), "out.theta_o")
+        case.check(case.model.embed(batch), "out.get_embeddings.theta_o")
+        words = case.model.word(batch.classes.text)
+        if "out.get_embeddings.theta_w_classes" in case.arrays:
+            case.check(words, "out.get_embeddings.theta_w_classes")
+        expected = torch.from_numpy(case.arrays["out.get_embeddings.theta_o"])[:, None] - words.detach()
+        found = case.model.distances(batch, batch.classes.text)
+        torch.testing.assert_close(found.detach(), expected.norm(dim=-1), rtol=1e-9, atol=1e-9)
+    terms = case.loss()
+    for ours, theirs in TERMS.items():
+        case.check(terms[ours], f"loss.{theirs}")
+    case.check(sum(terms.values()), "loss.total")
+
+
+@pytest.mark.parametrize(("folder", "name"), [case for case in all_cases() if "selavi" not in case[1]])
+def test_gradients_match(folder, name):
+    case = Case(folder, name)
+    sum(case.loss().values()).backward()
+    norms = dict(zip(case.arrays["gradnorm.names"].tolist(), case.arrays["gradnorm.values"], strict=True))
+    left = set(norms)
+    of_modality = []
+    for ours, parameter in case.model.named_parameters():
+        theirs = released_name(ours)
+        left.discard(theirs)
+        if ours.endswith("modality"):
+            of_modality.append(parameter.grad)
+        else:
+            np.testing.assert_allclose(parameter.grad.norm(), norms[theirs], rtol=1e-9, atol=1e-11, err_msg=ours)
+        if f"grad.{theirs}" in case.arrays:
+            released = in_our_shape(ours, case.arrays[f"grad.{theirs}"], parameter)
+            torch.testing.assert_close(parameter.grad, released, rtol=1e-9, atol=1e-11)
+    modality = torch.stack(of_modality).norm()
+    np.testing.assert_allclose(modality, norms[f"{POSITION}.modal_embedding.weight"], rtol=1e-9)
+    assert left == {f"{POSITION}.pad_embedding.weight"}  # which we leave out: it gets no gradient
+    assert norms[f"{POSITION}.pad_embedding.weight"] == 0
+
+
+def test_running_statistics_and_a_whole_step_match():
+    case = Case("models", "tcaf_train")
+    optimizer = adam(case.model, case.meta["hyper"]["lr"], case.meta["hyper"]["weight_decay"])
+    sum(case.loss().values()).backward()
+    assert compare_state(case, "after_forward.") == 31  # buffers
+    optimizer.step()
+    case.model.after_step(case.batch)
+    assert compare_state(case, "after_step.") == 31 + len(list(case.model.parameters()))
+
+
+def compare_state(case, prefix):
+    """Compare what the fixture has under ``prefix`` with our parameters and buffers; returns how many it has."""
+    state = case.model.state_dict()
+    found = [ours for ours in state if f"{prefix}{released_name(ours)}" in case.arrays]
+    for ours in found:
+        released = in_our_shape(ours, case.arrays[f"{prefix}{released_name(ours)}"], state[ours])
+        torch.testing.assert_close(state[ours], released.to(state[ours].dtype), rtol=1e-7, atol=1e-9, msg=ours)
+    return len(found)
+
+
+def test_single_precision_is_as_near_as_the_released_code():
+    case = Case("models", "tcaf_eval", dtype=torch.float32)
+    case.check(sum(case.loss().values()), "loss32.total", rtol=1e-5)
+    case.check(case.model.embed(case.batch), "out32.get_embeddings.theta_o", rtol=1e-5, atol=1e-5)
+    token = case.model.gather(case.batch, case.batch.audio.t_s, case.batch.video.t_s)
+    case.check(case.model.clip(token), "out32.theta_o", rtol=1e-5, atol=1e-5)
+
+
+def test_read_as_published_evaluation_sees_the_times_of_training():
+    released, published = Case("models", "tcaf_eval"), Case("models", "tcaf_eval", reading=AsPublished())
+    batch = released.batch
+    at_index = released.model.embed(batch)
+    in_seconds = released.model.clip(released.model.gather(batch, batch.audio.t_s, batch.video.t_s))
+    assert (at_index - in_seconds).abs().max() > 0.1
+    raw = published.model.embed(batch)
+    again = published.model.clip(published.model.gather(batch, batch.audio.t_s, batch.video.t_s))
+    torch.testing.assert_close(raw, again)
