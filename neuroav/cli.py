@@ -74,6 +74,7 @@ def _events(args: argparse.Namespace) -> int:
         preview=args.preview,
         info=args.info,
         workers=args.workers,
+        cluster=args.cluster,
         json_path=args.json,
     )
 
@@ -81,7 +82,10 @@ def _events(args: argparse.Namespace) -> int:
 def _extract(args: argparse.Namespace) -> int:
     if args.simulate is not None:
         _refuse(
-            args, "neuroav extract --simulate", "no clips and none of their options", ("folder", "labels", "workers")
+            args,
+            "neuroav extract --simulate",
+            "no clips and none of their options",
+            ("folder", "labels", "workers", "cluster"),
         )
         from neuroav.data.synthetic import simulate_command
 
@@ -101,6 +105,7 @@ def _extract(args: argparse.Namespace) -> int:
         out=args.out,
         workers=args.workers,
         json_path=args.json,
+        cluster=args.cluster,
     )
 
 
@@ -217,6 +222,10 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--out", default=None, metavar="FILE", help="also write the table (Markdown) or the page")
     bench.set_defaults(handler=_bench)
 
+    for verb in (events, extract):
+        verb.add_argument(
+            "--cluster", default=None, metavar="ADDRESS", help="of a dask scheduler: a folder's clips on many machines"
+        )
     for verb in verbs.choices.values():
         verb.add_argument("--json", default=None, metavar="FILE", help="also write the printed figures as JSON")
     return parser

@@ -18,6 +18,7 @@ import numpy as np
 
 from neuroav import __version__
 from neuroav.checks import NeuroavError, check_choice, fail
+from neuroav.cluster import map_cluster
 from neuroav.data.splits import PARTS
 from neuroav.data.store import ClipRecord, Store, StoreWriter, settings_difference
 from neuroav.data.word_vectors import find_vectors
@@ -169,7 +170,13 @@ def _line(path: str, text: str) -> str:
 
 
 def extract_command(
-    folder: str, labels: str, vectors: str, out: str, workers: int | None = None, json_path: str | None = None
+    folder: str,
+    labels: str,
+    vectors: str,
+    out: str,
+    workers: int | None = None,
+    json_path: str | None = None,
+    cluster: str | None = None,
 ) -> int:
     """Run ``neuroav extract``: describe the labelled clips of ``folder`` and write the store ``out``.
 
@@ -183,6 +190,7 @@ def extract_command(
         out: The store.
         workers: Processes; default one per core.
         json_path: Also write the report as JSON.
+        cluster: Address of a dask scheduler whose workers describe the clips, in place of processes here.
 
     Returns:
         Exit status 0: at least one clip is in the store.
@@ -212,7 +220,7 @@ def extract_command(
             out, class_names=class_names, class_vectors=class_vectors, settings=settings, provenance=provenance
         )
         with writer:
-            left_out = _describe_all(Path(folder), rows, writer, num_workers)
+            left_out = _describe_all(Path(folder), rows, writer, num_workers, cluster)
             if not writer.done:
                 _write_json(json_path, {"rows": [], "left_out": left_out, "silent": []})
                 reasons = "; ".join(f"{file}: {reason}" for file, reason in list(left_out.items())[:_SHOWN])
@@ -250,17 +258,22 @@ def _check_complete(out: str, settings: dict[str, Any], class_names: list[str], 
         raise fail(out, "no store yet, or one of the same settings", f"other {', '.join(differing)}", remedy)
 
 
-def _describe_all(folder: Path, rows: Sequence[LabelRow], writer: StoreWriter, workers: int) -> dict[str, str]:
+def _describe_all(
+    folder: Path, rows: Sequence[LabelRow], writer: StoreWriter, workers: int, cluster: str | None
+) -> dict[str, str]:
     """Describe what is not done yet and write it in order; return the reason for each file left out."""
     todo = [row for row in rows if row.file not in writer.done]
     if len(todo) < len(rows):
         sys.stdout.write(f"going on after {len(rows) - len(todo)} of {len(rows)} clips\n")
     left_out: dict[str, str] = {}
-    paths = [str(folder / row.file) for row in todo]
+    paths = [str((folder if cluster is None else folder.resolve()) / row.file) for row in todo]
     start, video_s = time.monotonic(), 0.0
     with Progress("extract", total=len(todo), unit="clip") as bar:
-        preload = ["neuroav.data.classic", "neuroav.events.io"]
-        results = map_processes(describe_file, paths, min(workers, len(todo) or 1), preload=preload)
+        if cluster is not None:
+            results = map_cluster(describe_file, paths, cluster, needs=[folder])
+        else:
+            preload = ["neuroav.data.classic", "neuroav.events.io"]
+            results = map_processes(describe_file, paths, min(workers, len(todo) or 1), preload=preload)
         for row, (_, found) in zip(todo, results, strict=True):
             if isinstance(found, str):
                 left_out[row.file] = found

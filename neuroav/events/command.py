@@ -6,11 +6,12 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from neuroav.checks import NeuroavError, OutputError, check_choice, fail
+from neuroav.cluster import map_cluster
 from neuroav.events.camera import LAWS, EventCamera
 from neuroav.events.convert import (
     Conversion,
@@ -49,6 +50,7 @@ def events_command(
     preview: str | None = None,
     info: bool = False,
     workers: int | None = None,
+    cluster: str | None = None,
     json_path: str | None = None,
 ) -> int:
     """Convert video files, event files or folders of them; or say what event files hold.
@@ -70,6 +72,7 @@ def events_command(
         preview: Also write this film (MP4 or GIF) of the events; for a single input.
         info: Print what the inputs hold, and write nothing.
         workers: Processes, for folders; default one per core.
+        cluster: Address of a dask scheduler whose workers convert the clips of folders, in place of processes here.
         json_path: Also write the printed figures here.
 
     Returns:
@@ -87,7 +90,9 @@ def events_command(
         camera=camera or EventCamera(), size=size, roi=roi, format=format, clip=clip, from_zero=from_zero, labels=labels
     )
     if any(Path(path).is_dir() for path in inputs) or (out is not None and (Path(out).is_dir() or out.endswith("/"))):
-        return _convert_folders(inputs, out, conversion, preview, workers, json_path)
+        return _convert_folders(inputs, out, conversion, preview, workers, cluster, json_path)
+    if cluster is not None:
+        raise fail(WHERE, "--cluster with a folder of clips, to become a folder", ", ".join(inputs))
     rows = _convert_files([Path(path) for path in inputs], out, conversion, preview, json_path)
     for row in rows:
         sys.stdout.write(_summary(row))
@@ -187,6 +192,7 @@ def _convert_folders(
     conversion: Conversion,
     preview: str | None,
     workers: int | None,
+    cluster: str | None,
     json_path: str | None,
 ) -> int:
     """Convert every clip into a file of its own, in parallel; go on where an earlier run stopped."""
@@ -214,8 +220,8 @@ def _convert_folders(
                 actual = f"{target.parent} ({error.strerror})"
                 raise fail(WHERE, "-o to be a folder that can be made", actual, kind=OutputError) from error
             remove_leftovers(target)
-        results = map_processes(convert_one, todo, min(num_workers, len(todo) or 1), preload=[convert_one.__module__])
-        for (source, target, _), result in results:
+        for (source, target, _), result in _converted(todo, folder, num_workers, cluster):
+            remove_leftovers(target)
             if isinstance(result, str):
                 failed[str(source)] = result
             else:
@@ -228,6 +234,16 @@ def _convert_folders(
     sys.stdout.write(f"{len(rows)} converted, {skipped} skipped, {len(failed)} failed\n")
     _write_json(json_path, {"rows": rows, "failed": failed, "skipped": skipped})
     return 1 if failed else 0
+
+
+def _converted(todo: list[tuple], folder: Path, workers: int, cluster: str | None) -> Iterator[tuple[tuple, Any]]:
+    """Each job with its row or the reason why there is none, by processes here or by a cluster."""
+    if cluster is None:
+        return map_processes(convert_one, todo, min(workers, len(todo) or 1), preload=[convert_one.__module__])
+    jobs = [(source.resolve(), target.resolve(), conversion) for source, target, conversion in todo]
+    folders = sorted({str(source.parent) for source, _, _ in jobs} | {str(folder)})
+    results = map_cluster(convert_one, jobs, cluster, needs=folders)
+    return ((job, result) for job, (_, result) in zip(todo, results, strict=True))
 
 
 def _targets(inputs: Sequence[str], folder: Path) -> list[tuple[Path, Path]]:
