@@ -6,7 +6,8 @@
 // so the inputs of the next kAhead steps are on their way before a step's arithmetic, which waits for the step before.
 //
 // Launch with blocks of kThreads and one warp per row and chunk of 32 V neurons: ceil(B W / kWarps) blocks, where
-// W = ceil(N / 32 V); or, with `across`, where a block's warps are neighbouring rows, W ceil(B / kWarps) blocks.
+// W = ceil(N / 32 V); or, with `across`, where a block's warps are neighbouring rows, W ceil(B / kWarps) blocks. The
+// backward pass may have fewer, which take turns, so that membranes that are computed again need little memory.
 // Arrays are contiguous (T, B, N) or (B, N), but theta and the gradient of the spikes, which have strides, along N 0 or
 // 1. Absent arrays are null. Nothing waits for the host, so all of it can be part of a CUDA graph.
 // Gradients that are sums come back as parts in double, which the caller sums: (T', B, W) where theta has one value along
@@ -83,18 +84,17 @@ struct Sizes {
 
 // The neurons of a thread. One that has none keeps its warp and block company, reads nothing and writes nothing.
 struct Place {
-  long long b, n, chunk, chunks;
+  long long b, n, chunk, chunks, group;  // the group of rows with `across`
   bool active;
 };
 
 template <int V>
-__device__ Place place_of(const Sizes& size, bool across) {
+__device__ Place place_of(const Sizes& size, bool across, long long block) {
   const long long chunks = (size.n + kWarp * V - 1) / (kWarp * V), warp = threadIdx.x / kWarp;
-  const long long unit = blockIdx.x * static_cast<long long>(kWarps) + warp;
-  const long long chunk = (across ? blockIdx.x : unit) % chunks;
-  const long long b = across ? blockIdx.x / chunks * kWarps + warp : unit / chunks;
+  const long long unit = block * kWarps + warp, group = block / chunks;
+  const long long chunk = (across ? block : unit) % chunks, b = across ? group * kWarps + warp : unit / chunks;
   const long long n = (chunk * kWarp + threadIdx.x % kWarp) * V;
-  return {b, n, chunk, chunks, b < size.b && n < size.n};
+  return {b, n, chunk, chunks, group, b < size.b && n < size.n};
 }
 
 // Calls work(i, inputs, inputs of i + 1 where there is an i + 1) for i = 0, 1, ... with inputs = load(i).
@@ -192,7 +192,7 @@ struct Outputs {
 
 template <int V, class X, class S>
 __device__ void forward(const Neurons<X, S>& f, const Outputs<X, S>& out) {
-  const Place p = place_of<V>(f.size, false);
+  const Place p = place_of<V>(f.size, false, blockIdx.x);
   if (!p.active) return;
   const long long own = p.b * f.size.n + p.n, plane = f.plane();
   const X one = Narrow<X, S>::from(S(1)), zero = Narrow<X, S>::from(S(0));
@@ -246,12 +246,12 @@ __device__ void put_rows(double* parts, const Sizes& size, const Place& p, long 
   __shared__ Value rows[kWarps][kWarp * V];
   for (int j = 0; j < V; ++j) rows[threadIdx.x / kWarp][threadIdx.x % kWarp * V + j] = p.active ? values[j] : Value(0);
   __syncthreads();
-  const long long groups = (size.b + kWarps - 1) / kWarps, group = blockIdx.x / p.chunks;
+  const long long groups = (size.b + kWarps - 1) / kWarps;
   for (int column = threadIdx.x; column < kWarp * V; column += kThreads) {
     const long long n = p.chunk * kWarp * V + column;
     double sum = 0;
     for (int warp = 0; warp < kWarps; ++warp) sum += rows[warp][column];
-    if (n < size.n) parts[(row * groups + group) * size.n + n] = sum;
+    if (n < size.n) parts[(row * groups + p.group) * size.n + n] = sum;
   }
   __syncthreads();
 }
@@ -283,9 +283,10 @@ struct Backward {
   LifBack<S> back;
   int surrogate;
   bool across;
+  long long blocks;  // that there would be if none took turns
   X* grad_x;
   S* grad_v0;
-  S* h;       // with keep > 1: (min(keep, T), B, N) to compute membranes in,
+  S* h;       // with keep > 1: (min(keep, T), gridDim.x * kThreads * V) to compute membranes in,
   int* left;  // and refractory steps
   Sum<S> theta, decay;
 };
@@ -302,6 +303,7 @@ struct BackStep {
 template <class S, int V>
 struct Trace {
   int first;
+  long long plane;  // from step to step
   const S* h;
   const int* left;
   Pack<S, V> start;
@@ -312,10 +314,10 @@ template <int V, class X, class S>
 __device__ Trace<S, V> trace_of(const Backward<X, S>& f, const Place& p, int first, int to) {
   const Neurons<X, S>& neurons = f.neurons;
   const long long own = p.b * neurons.size.n + p.n, plane = neurons.plane();
-  if (!p.active) return {first, nullptr, nullptr, filled<V>(S(0))};
+  if (!p.active) return {first, 0, nullptr, nullptr, filled<V>(S(0))};
   if (neurons.keep == 1) {
     const int* left = neurons.refractory ? f.kept_left + own : nullptr;
-    return {first, f.kept + own, left, load_or<V>(neurons.v0, own, neurons.v_rest)};
+    return {first, plane, f.kept + own, left, load_or<V>(neurons.v0, own, neurons.v_rest)};
   }
   State<S, V> state{load_or<V>(neurons.v0, own, neurons.v_rest), load_or<V>(neurons.left, own, 0)};
   if (first > 0) {
@@ -324,13 +326,15 @@ __device__ Trace<S, V> trace_of(const Backward<X, S>& f, const Place& p, int fir
     if (neurons.refractory) state.left = load<V>(f.kept_left + at);
   }
   const Pack<S, V> start = state.v;
+  const long long threads = gridDim.x * static_cast<long long>(kThreads) * V;
+  const long long mine = (blockIdx.x * static_cast<long long>(kThreads) + threadIdx.x) * V;
   run_steps(neurons, p, first, to, state, [](int, const State<S, V>&) {},
             [&](int t, const Pack<S, V>& h, const Pack<int, V>& left, const Pack<bool, V>&) {
-              const long long at = (t - first) * plane + own;
+              const long long at = (t - first) * threads + mine;
               store<V>(f.h + at, h);
               if (neurons.refractory) store<V>(f.left + at, left);
             });
-  return {first, f.h + own, neurons.refractory ? f.left + own : nullptr, start};
+  return {first, threads, f.h + mine, neurons.refractory ? f.left + mine : nullptr, start};
 }
 
 // The gradients of a thread's neurons that go on from step to step.
@@ -352,7 +356,7 @@ __device__ void back_steps(const Backward<X, S>& f, const Place& p, const Trace<
   const bool decay_wanted = !kLean && f.decay, needs_x = decay_wanted && !neurons.unit_gain;
   const auto load_step = [&](int i) {
     const int t = to - 1 - i;
-    const long long at = (t - trace.first) * plane;
+    const long long at = (t - trace.first) * trace.plane;
     if (!p.active) return Inputs{};
     return Inputs{load<V>(trace.h + at),
                   theta.template at<V>(t),
@@ -388,9 +392,8 @@ __device__ void back_steps(const Backward<X, S>& f, const Place& p, const Trace<
 }
 
 template <bool kLean, int kCode, int V, class X, class S>
-__device__ void backward(const Backward<X, S>& f) {
+__device__ void back(const Backward<X, S>& f, const Place& p) {
   const Sizes size = f.neurons.size;
-  const Place p = place_of<V>(size, f.across);
   const long long own = p.b * size.n + p.n;
   Running<S, V> running{p.active ? load_or<V>(f.grad_v, own, S(0)) : filled<V>(S(0)), {}, {}};
   for (int to = size.t; to > 0;) {
@@ -401,6 +404,13 @@ __device__ void backward(const Backward<X, S>& f) {
   if (!kLean && f.theta && !f.theta.each_step) put(f.theta, size, p, 0, running.theta);
   if (!kLean && f.decay) put(f.decay, size, p, 0, running.decay);
   if (p.active && f.grad_v0) store<V>(f.grad_v0 + own, running.carry);
+}
+
+template <bool kLean, int kCode, int V, class X, class S>
+__device__ void backward(const Backward<X, S>& f) {
+  for (long long block = blockIdx.x; block < f.blocks; block += gridDim.x) {
+    back<kLean, kCode, V>(f, place_of<V>(f.neurons.size, f.across, block));
+  }
 }
 
 template <bool kLean, int V, class X, class S>
@@ -439,14 +449,14 @@ __device__ void backward(const Backward<X, S>& f) {
   extern "C" __global__ void __launch_bounds__(kThreads) lif_backward_##NAME(                            \
       NEUROAV_NEURONS(X, S), const X* grad_spikes, long long grad_t, long long grad_b, long long grad_n,               \
       const S* grad_v, const S* grad_h, const S* kept, const int* kept_left, long long detach, long long surrogate,    \
-      double alpha, double scale, long long across, X* grad_x, S* grad_v0, S* h, int* h_left, S* grad_theta,           \
+      double alpha, double scale, long long across, long long blocks, X* grad_x, S* grad_v0, S* h, int* h_left, S* grad_theta,           \
       double* theta_parts, long long theta_each_step, long long theta_over_b, long long theta_over_n, S* grad_decay,   \
       double* decay_parts, long long decay_over_b, long long decay_over_n) {                                           \
     NEUROAV_NEURONS_OF(X, S);                                                                                          \
     backward<LEAN, V>(Backward<X, S>{                                                                                     \
         f, {grad_spikes, grad_t, grad_b, grad_n}, grad_v, grad_h, kept, kept_left,                                     \
         {f.v_rest, static_cast<S>(alpha), static_cast<S>(scale), f.hard, f.strict, detach != 0},                       \
-        static_cast<int>(surrogate), across != 0, grad_x, grad_v0, h, h_left,                                          \
+        static_cast<int>(surrogate), across != 0, blocks, grad_x, grad_v0, h, h_left,                                          \
         {grad_theta, theta_parts, theta_each_step != 0, theta_over_b != 0, theta_over_n != 0},                         \
         {grad_decay, decay_parts, false, decay_over_b != 0, decay_over_n != 0}});                                      \
   }

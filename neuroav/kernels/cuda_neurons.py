@@ -5,8 +5,8 @@ Determinism: the same bits in every run; gradients that are sums are added in a 
 membranes and gradients of x and v0 equal the CPU's bit for bit, but gradients below the normal numbers, which are 0
 here, and those of a sigmoid in double.
 Nothing waits for the GPU or reads from it, so all of it can be captured in a CUDA graph once it ran. Memory: with
-``keep`` = k > 1 the backward pass holds k steps of membranes; the parts of a sum take at most 1/16 of a float32 x, but
-1/4 for a theta ``(T, 1, N)``.
+``keep`` = k > 1 the backward pass holds k membranes of at most 512 Ki neurons, which a large cache does as well; the
+parts of a sum take at most 1/16 of a float32 x, but 1/4 for a theta ``(T, 1, N)``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 from neuroav.kernels import cuda
 
 _WARP, _WARPS = 32, 8  # of a block, as in csrc/cuda/neurons.cuh
+_TURNS = 512  # blocks that compute membranes again at once: two or more for each processor of a GPU
 
 
 class _Call:
@@ -41,17 +42,21 @@ class _Call:
             and all(_aligned(each, width) for each in read)
             and all(not along[2] or (_aligned(each, width, along[:2])) for each, along in signals)
         )
-        self.chunks = -(-self.neurons // (_WARP * (width if self.wide else 1)))
+        self.width = width if self.wide else 1  # neurons of a thread
+        self.chunks = -(-self.neurons // (_WARP * self.width))
         self.groups = -(-self.batch // _WARPS)
         self.arguments = (
             *size, x, theta.data_ptr(), *strides, v0, decay, int(len(decay) > 1), left, *rules,
             min(keep, max(self.steps, 2)),
         )  # fmt: skip
 
-    def launch(self, dtype: torch.dtype, kernel: str, across: bool, *args: Tensor | float | None) -> None:
-        """Run a kernel with one warp per row and chunk, or ``across`` rows; nothing where there are no neurons."""
+    def blocks(self, across: bool = False) -> int:
+        """Return the blocks that give each row and chunk a warp, the warps of a block being rows if ``across``."""
+        return self.chunks * self.groups if across else -(-self.chunks * self.batch // _WARPS)
+
+    def launch(self, dtype: torch.dtype, kernel: str, blocks: int, *args: Tensor | float | None) -> None:
+        """Run a kernel; nothing where there are no neurons."""
         name = str(dtype).removeprefix("torch.")
-        blocks = self.chunks * self.groups if across else -(-self.chunks * self.batch // _WARPS)
         if blocks:
             kernel = kernel.format(f"{name}_wide" if self.wide else name)
             cuda.launch(f"neurons_{name}", kernel, blocks, _WARP * _WARPS, *self.arguments, *args)
@@ -72,7 +77,7 @@ def forward(
     unit_gain and refractory.
     """
     call = _Call(x.shape, x, [(theta, strides)], v0, decay, left, rules, keep)
-    call.launch(x.dtype, "lif_forward_{}", False, *outputs)
+    call.launch(x.dtype, "lif_forward_{}", call.blocks(), *outputs)
 
 
 class _Sum:
@@ -117,14 +122,18 @@ def backward(
     refractory = bool(rules[-1])
     to_theta = _Sum(grad_theta, theta.shape, need_theta, call)
     to_decay = _Sum(grad_decay, (1, 1, len(decay)), need_decay, call)
-    scratch = (min(keep, call.steps), call.batch, call.neurons) if keep > 1 else (0,)
-    h = theta.new_empty(scratch)
-    h_left = kept_left.new_empty(scratch if refractory else 0)
+    across = to_theta.across or to_decay.across
+    all_blocks = blocks = call.blocks(across)
+    again = 0
+    if keep > 1:
+        blocks = min(blocks, _TURNS)
+        again = min(keep, call.steps) * blocks * _WARPS * _WARP * call.width
+    h, h_left = theta.new_empty(again), kept_left.new_empty(again if refractory else 0)
     lean = not (refractory or need_theta or need_decay or grad_h is not None)
     call.launch(
-        grad_x.dtype, "lif_backward_{}" if lean else "lif_backward_{}_all", to_theta.across or to_decay.across,
+        grad_x.dtype, "lif_backward_{}" if lean else "lif_backward_{}_all", blocks,
         0 if grad_spikes is None else grad_spikes.data_ptr(), *grad_strides, grad_v, grad_h, kept, kept_left, *slope,
-        to_theta.across or to_decay.across, grad_x, grad_v0 if need_v0 else None, h, h_left, *to_theta.arguments[:2],
+        across, all_blocks, grad_x, grad_v0 if need_v0 else None, h, h_left, *to_theta.arguments[:2],
         theta.shape[0] != 1, *to_theta.arguments[2:], *to_decay.arguments,
     )  # fmt: skip
     to_theta.finish()

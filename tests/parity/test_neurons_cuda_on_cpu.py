@@ -209,6 +209,19 @@ def test_no_order_of_threads_matters_to_any_bit(gpu, theta):
         _assert_same(other, results[0])
 
 
+@pytest.mark.parametrize("theta", ["TB", "TN", "N", ""])
+@pytest.mark.parametrize("size", [(5, 37, 132), (5, 37, 70)], ids=["wide", "scalar"])
+def test_blocks_that_take_turns_give_the_same_bits(gpu, monkeypatch, theta, size):
+    case = Case(size=size, theta=theta, hard=False, tau_per_neuron=theta == "N", refractory=1)
+    inputs = case.inputs()
+    outputs = _forward(case, inputs, 2)
+    arguments = _back_arguments(case, inputs, outputs[3:], 2, case.output_grads())
+    at_once = neurons._dynamic_lif_backward_cuda(*arguments)
+    monkeypatch.setattr(cuda_neurons, "_TURNS", 3)
+    _assert_same(neurons._dynamic_lif_backward_cuda(*arguments), at_once)
+    _close(case, at_once, reference.lif_backward(*arguments))
+
+
 @pytest.mark.parametrize("size", [(4, 5, 130), (4, 5, 129), (2, 9, 7)], ids=["wide", "odd", "small"])
 @pytest.mark.parametrize("keep", [1, 2])
 def test_nothing_is_written_beside_the_outputs(gpu, monkeypatch, size, keep):
