@@ -17,9 +17,12 @@ EXAMPLES = """examples:
   neuroav demo                                   everything on embedded data, with a report, in minutes
   neuroav events clip.mp4 -o events.h5           video to events, streamed
   neuroav extract clips/ --labels labels.csv --vectors vectors.npz -o store.h5
+  neuroav extract --from-avca avgzsl_benchmark_datasets/UCF -o ucf.h5
   neuroav run experiments/motionscenes.py:mdft --out runs/mdft
   neuroav eval runs/mdft
 """
+
+PUBLISHED = ("dataset", "split", "text_order")  # options of --from-avca and --from-tcaf alone
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -80,22 +83,28 @@ def _events(args: argparse.Namespace) -> int:
 
 
 def _extract(args: argparse.Namespace) -> int:
+    if args.from_avca is not None or args.from_tcaf is not None:
+        return _convert(args)
     if args.simulate is not None:
         _refuse(
             args,
             "neuroav extract --simulate",
             "no clips and none of their options",
-            ("folder", "labels", "workers", "cluster"),
+            ("folder", "labels", "workers", "cluster", *PUBLISHED),
         )
         from neuroav.data.synthetic import simulate_command
 
         return simulate_command(
             args.simulate, args.features or "main", args.out, vectors=args.vectors or "", json_path=args.json
         )
-    _refuse(args, "neuroav extract", "none of the options of --simulate", ("features",))
+    _refuse(args, "neuroav extract", "none of the options of --simulate or --from-avca", ("features", *PUBLISHED))
     missing = [name for name in ("folder", "labels", "vectors") if getattr(args, name) is None]
     if missing:
-        raise fail("neuroav extract", "DIR, --labels and --vectors, or --simulate", "no " + " and no ".join(missing))
+        raise fail(
+            "neuroav extract",
+            "DIR, --labels and --vectors, or --simulate, --from-avca or --from-tcaf",
+            "no " + " and no ".join(missing),
+        )
     from neuroav.data.extract import extract_command
 
     return extract_command(
@@ -109,10 +118,32 @@ def _extract(args: argparse.Namespace) -> int:
     )
 
 
+def _convert(args: argparse.Namespace) -> int:
+    layout, unused = ("avca", "from_tcaf") if args.from_avca is not None else ("tcaf", "from_avca")
+    other = ("folder", "labels", "vectors", "simulate", "workers", "cluster", unused)
+    _refuse(args, f"neuroav extract --from-{layout}", "none of the options of clips or --simulate", other)
+    from neuroav.data.convert import convert_command
+
+    return convert_command(
+        layout,
+        args.from_avca or args.from_tcaf,
+        args.out,
+        dataset=args.dataset,
+        features=args.features,
+        split=args.split,
+        text_order=args.text_order or "by_name",
+        json_path=args.json,
+    )
+
+
 def _refuse(args: argparse.Namespace, where: str, expected: str, names: Sequence[str]) -> None:
     """Refuse options that mean nothing here."""
     values = {name: getattr(args, name) for name in names}
-    given = [f"--{name}" for name, value in values.items() if value is not False and value not in (None, [])]
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name, value in values.items()
+        if value is not False and value not in (None, [])
+    ]
     if given:
         raise fail(where, expected, ", ".join(given))
 
@@ -205,7 +236,16 @@ def build_parser() -> argparse.ArgumentParser:
     extract.add_argument(
         "--simulate", choices=["ucf", "activitynet", "vggsound"], help="draw a benchmark's clips instead, at its size"
     )
-    extract.add_argument("--features", choices=["main", "cls"], help="of what is simulated (default: main)")
+    extract.add_argument("--from-avca", metavar="DIR", help="convert AVCA's published archive of averaged features")
+    extract.add_argument("--from-tcaf", metavar="DIR", help="convert TCaF's published archive of sequences")
+    extract.add_argument("--dataset", choices=["ucf", "activitynet", "vggsound"], help="of an archive with several")
+    extract.add_argument(
+        "--features", choices=["main", "cls"], help="SeLaVi, or VGGish and C3D (default: main, or the only ones there)"
+    )
+    extract.add_argument("--split", choices=["main", "cls"], help="lists of classes (default: those of the features)")
+    extract.add_argument(
+        "--text-order", choices=["by_name", "legacy"], help="legacy: the released, shifted order (default: by_name)"
+    )
     extract.add_argument("-o", "--out", required=True, help="feature store to write (HDF5)")
     extract.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
     extract.set_defaults(handler=_extract)

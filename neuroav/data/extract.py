@@ -20,7 +20,7 @@ from neuroav import __version__
 from neuroav.checks import NeuroavError, check_choice, fail
 from neuroav.cluster import map_cluster
 from neuroav.data.splits import PARTS
-from neuroav.data.store import ClipRecord, Store, StoreWriter, settings_difference
+from neuroav.data.store import ClipRecord, Store, StoreWriter, check_complete
 from neuroav.data.word_vectors import find_vectors
 from neuroav.processes import map_processes, num_cores
 from neuroav.progress import Progress
@@ -207,7 +207,7 @@ def extract_command(
     start = time.monotonic()
     left_out: dict[str, str] = {}
     if Path(out).exists():
-        _check_complete(out, settings, class_names, class_vectors)
+        check_complete(out, settings, class_names, class_vectors)
         sys.stdout.write(f"{out} is complete already\n")
     else:
         provenance = {
@@ -246,16 +246,6 @@ def _classes(labels: str, rows: Sequence[LabelRow], vectors: str) -> tuple[list[
     class_names = sorted(vector_of)
     values = {vector.source: vector.values for vector in found.values()}
     return class_names, np.stack([values[vector_of[name]] for name in class_names]), vector_of
-
-
-def _check_complete(out: str, settings: dict[str, Any], class_names: list[str], class_vectors: np.ndarray) -> None:
-    with Store(out) as store:
-        differing = settings_difference(store.settings, settings)
-        if store.class_names != class_names or not np.array_equal(store.class_vectors, class_vectors):
-            differing.append("classes or their vectors")
-    if differing:
-        remedy = "Delete it or choose another output."
-        raise fail(out, "no store yet, or one of the same settings", f"other {', '.join(differing)}", remedy)
 
 
 def _describe_all(

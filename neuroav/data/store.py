@@ -27,7 +27,7 @@ import os
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -203,12 +203,9 @@ class StoreWriter:
             raise
 
     @property
-    def done(self) -> frozenset[str]:
-        """Names already written, in this run or an earlier one."""
-        return frozenset(self._clips)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._clips
+    def done(self) -> Set[str]:
+        """Names already written, in this run or an earlier one; the set grows with what is written."""
+        return self._clips.keys()
 
     def write(self, record: ClipRecord) -> None:
         """Append one clip; it survives a kill of the process from here on.
@@ -523,6 +520,23 @@ def settings_difference(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """
     keys = sorted(now.keys() | then.keys())
     return [f"{k} ({then.get(k)!r} there, {now.get(k)!r} now)" for k in keys if now.get(k) != then.get(k)]
+
+
+def check_complete(
+    path: str | os.PathLike[str], settings: dict[str, Any], class_names: Sequence[str], class_vectors: np.ndarray
+) -> None:
+    """Check that the finished store at ``path`` is what a command would write anew.
+
+    Raises:
+        InputError: If it is no store, damaged, or of other settings, classes or class vectors.
+    """
+    with Store(path) as store:
+        differing = settings_difference(store.settings, settings)
+        if store.class_names != list(class_names) or not np.array_equal(store.class_vectors, class_vectors):
+            differing.append("classes or their vectors")
+    if differing:
+        remedy = "Delete it or choose another output."
+        raise fail(str(path), "no store yet, or one of the same settings", f"other {', '.join(differing)}", remedy)
 
 
 def _check_classes(where: str, class_names: Sequence[str], class_vectors: np.ndarray) -> np.ndarray:

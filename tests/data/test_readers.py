@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from neuroav.checks import InputError
+from neuroav.data.convert import published_counts
 from neuroav.data.readers import (
     AVERAGED,
     BENCHMARKS,
@@ -304,6 +305,21 @@ def test_published_lists_have_the_published_sizes(lists):
     for one in parts.values():
         assert one["val_seen"] == one["train"]
         assert one["test_seen"] == sorted(one["train"] + one["val_unseen"])
+
+
+CLIPS = {  # of train, val_seen, val_unseen, test_seen, test_unseen, and of test_unseen in the cls split
+    "ucf": (3174, 353, 1467, 555, 1267, 845),
+    "activitynet": (9204, 1023, 4307, 1615, 4199, 4052),
+    "vggsound": (70351, 7817, 3102, 9032, 3450, 3200),
+}
+
+
+def test_published_counts_are_those_of_the_lists(lists):
+    name, _, parts, *_ = lists
+    assert tuple(published_counts(name, parts["main"]).values()) == CLIPS[name][:5]
+    assert published_counts(name, parts["cls"]) == published_counts(name, parts["main"]) | {
+        "test_unseen": CLIPS[name][5]
+    }
 
 
 def test_the_legacy_order_gives_published_classes_the_vector_of_another(lists):

@@ -503,7 +503,7 @@ for limit, limit_at_the_end in ((0, 0), (10, 10), (9000, 9000), (30_000, 8000)):
     try:
         with open_writer(path) as writer:
             for i in range(9):
-                if f"clip-{i}" not in writer:
+                if f"clip-{i}" not in writer.done:
                     writer.write(make_record(i))
                     print(limit, i)
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit_at_the_end, resource.RLIM_INFINITY))

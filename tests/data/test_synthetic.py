@@ -234,8 +234,11 @@ def test_the_command_line_simulates(tmp_path, capsys, monkeypatch):
     ("options", "message"),
     [
         (["clips", "--simulate", "ucf"], "expected no clips and none of their options, got --folder"),
-        (["--features", "cls"], "expected none of the options of --simulate, got --features"),
-        (["clips"], "expected DIR, --labels and --vectors, or --simulate, got no labels and no vectors"),
+        (["--features", "cls"], "none of the options of --simulate or --from-avca, got --features"),
+        (
+            ["clips"],
+            "or --simulate, --from-avca or --from-tcaf, got no labels and no vectors",
+        ),
     ],
 )
 def test_the_command_line_refuses_what_does_not_go_together(options, message, capsys, tmp_path):
