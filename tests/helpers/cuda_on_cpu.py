@@ -5,6 +5,7 @@ import ctypes.util
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,7 +18,9 @@ class CudaOnCpu:
     def __init__(self, sources, folder, compiler="g++"):
         self.order = 0
         self.launched = []
-        self._libraries = {source: _compile(source, Path(folder), compiler) for source in sources}
+        with ThreadPoolExecutor() as pool:
+            libraries = pool.map(lambda source: _compile(source, Path(folder), compiler), sources)
+            self._libraries = dict(zip(sources, libraries, strict=True))
 
     def launch(self, source, kernel, blocks, threads, *args):
         self.launched.append(kernel)

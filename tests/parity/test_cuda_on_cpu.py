@@ -305,7 +305,7 @@ def test_a_launch_goes_to_torchs_stream_with_64_bit_arguments(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", _fake_cupy(calls))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: types.SimpleNamespace(cuda_stream=77))
     tensor = torch.zeros(3)
-    cuda.launch("events", "count_events", 5, 256, tensor, None, 1 << 40)
+    cuda.launch("events", "count_events", 5, 256, tensor, None, 1 << 40, 0.5)
     cuda.launch("events", "write_events", 5, 256, tensor)
     cuda.launch("events", "write_events", 5, 256, tensor)
     (kind, code, options), *rest = (call for call in calls if call[0] not in ("device", "stream", "function"))
@@ -317,8 +317,9 @@ def test_a_launch_goes_to_torchs_stream_with_64_bit_arguments(monkeypatch):
     assert [call[:3] for call in rest] == [("count_events", (5,), (256,)), *2 * [("write_events", (5,), (256,))]]
     assert calls.count(("function", "write_events")) == 1
     values = rest[0][3]
-    assert values == (tensor.data_ptr(), 0, 1 << 40)
-    assert {value.dtype.name for value in values} == {"int64"}
+    assert values == (tensor.data_ptr(), 0, 1 << 40, 0.5)
+    assert [value.dtype.name for value in values] == ["int64", "int64", "int64", "float64"]
+    assert "-fmad=false" in options
     assert ("stream", 0, 77) in calls
 
 
