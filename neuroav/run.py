@@ -13,10 +13,11 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from neuroav import __version__, models
 from neuroav.checks import OutputError, fail
 from neuroav.config import Experiment, load_experiment, read_experiment, same, to_json
 from neuroav.data.sample import ClipData, Statistics
+from neuroav.data.types import Batch
 from neuroav.example import example_arrays
 from neuroav.gzsl.curve import bootstrap_intervals, seen_unseen_curve
 from neuroav.gzsl.metrics import confusion_matrix, follows_scene_share
@@ -37,7 +39,10 @@ from neuroav.gzsl.scores import calibrated_prediction
 from neuroav.progress import Progress
 from neuroav.task import Task, prepare
 from neuroav.train.checkpoint import TEMPORARY, load_json, load_tensors, replacing, save_json, save_tensors, writing
-from neuroav.train.loop import Epoch, OneStage, TwoStage, fit
+from neuroav.train.display import watching
+from neuroav.train.group import ALONE, Group, is_first, joined
+from neuroav.train.log import JsonLines, Watch
+from neuroav.train.loop import TwoStage, Validated, fit
 from neuroav.train.seed import seed_torch
 
 EVAL_BATCH = 256
@@ -75,8 +80,14 @@ class Evaluation:
 @torch.no_grad()
 def distances(model: Any, data: ClipData, classes: np.ndarray) -> np.ndarray:
     """``(B, K)`` distances of every clip to ``classes (K,)``, float32."""
-    vectors = data.class_vectors[torch.from_numpy(classes)]
-    return torch.cat([model.distances(batch, vectors) for batch in data.in_order(EVAL_BATCH)]).numpy()
+    device = device_of(model)
+    vectors = data.class_vectors[torch.from_numpy(classes)].to(device)
+    return torch.cat([model.distances(batch, vectors) for batch in batches_on(device, data)]).cpu().numpy()
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's parameters are."""
+    return next(model.parameters()).device
 
 
 def evaluate(
@@ -93,14 +104,14 @@ def evaluate(
 
 
 @torch.no_grad()
-def layer_activity(model: Any, data: ClipData) -> list[dict[str, Any]]:
-    """Spike rate, dead share and threshold spread of every spiking layer over all valid steps of ``data``."""
+def layer_activity(model: Any, batches: Iterable[Batch]) -> list[dict[str, Any]]:
+    """Spike rate, dead share and threshold spread of every spiking layer over all valid steps of ``batches``."""
     if not hasattr(model, "activity"):
         return []
     spikes: dict[str, torch.Tensor] = {}
     theta: dict[str, list[torch.Tensor]] = {}
     steps = 0
-    for batch in data.in_order(EVAL_BATCH):
+    for batch in batches:
         traces, valid = model.activity(batch)
         steps += int(valid.sum())
         for name, trace in traces.items():
@@ -121,6 +132,11 @@ def layer_activity(model: Any, data: ClipData) -> list[dict[str, Any]]:
     return rows
 
 
+def batches_on(device: torch.device, data: ClipData) -> Iterator[Batch]:
+    """All clips in order, on ``device``."""
+    return (batch.to(device) for batch in data.in_order(EVAL_BATCH))
+
+
 def warn_of_silence(where: str, layers: list[dict[str, Any]]) -> None:
     """Say loudly which layers are mostly dead; their silence shows in no score."""
     for layer in layers:
@@ -134,20 +150,12 @@ def warn_of_silence(where: str, layers: list[dict[str, Any]]) -> None:
 # -------------------------------------------------------------------------------------------------------- training
 
 
-def train(experiment: Experiment, task: Task, out: Path, on_epoch: Callable[[], None]) -> dict[str, Any]:
+def train(
+    experiment: Experiment, task: Task, out: Path, group: Group = ALONE, watches: Sequence[Watch] = ()
+) -> dict[str, Any]:
     """Train by the experiment's protocol and save the evaluated model; returns what ``model.safetensors`` notes."""
     config, parts = experiment.train, next(iter(task.parts.values()))
     two_stage = isinstance(config.protocol, TwoStage)
-    (out / "metrics.jsonl").unlink(missing_ok=True)  # a line torn by a kill goes; fit tells of every epoch again
-
-    def log(stage: int) -> Callable[[Epoch], None]:
-        def write(epoch: Epoch) -> None:
-            path = out / "metrics.jsonl"
-            with writing(path), path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"stage": stage, **vars(epoch)}) + "\n")
-            on_epoch()
-
-        return write
 
     def stage(number: int, names: Sequence[str], stop_after: int | None = None) -> tuple[nn.Module, Any, Statistics]:
         indices = np.sort(np.concatenate([parts[name] for name in names]))
@@ -156,11 +164,12 @@ def train(experiment: Experiment, task: Task, out: Path, on_epoch: Callable[[], 
         val = task.data(np.concatenate([parts["val_seen"], parts["val_unseen"]]), statistics)
         seen, unseen = task.classes("train"), task.classes("val_unseen")
         seed_torch(experiment.seed, number)
-        model = models.build(experiment.model, data.spec, experiment.config)
+        model = models.build(experiment.model, data.spec, experiment.config).to(group.device)
 
-        def validate(model: nn.Module) -> tuple[float, float]:
+        def validate(model: nn.Module) -> Validated:
             result = evaluate(model, val, seen, unseen, None).result
-            return result.hm, result.beta
+            layers = layer_activity(model, islice(batches_on(group.device, val), 1))
+            return Validated(result.hm, result.beta, {layer["name"]: layer["rate"] for layer in layers})
 
         fitted = fit(
             model,
@@ -171,13 +180,14 @@ def train(experiment: Experiment, task: Task, out: Path, on_epoch: Callable[[], 
             validate=validate,
             stop_after=stop_after,
             checkpoint=out / f"stage{number}.safetensors",
-            on_epoch=log(number),
+            group=group,
+            watches=watches,
         )
         return model, fitted, statistics
 
     model, fitted, statistics = stage(1, ["train"])
     best = fitted.history[fitted.best]
-    if best.hm == 0:
+    if best.hm == 0 and group.first:
         num = len(parts["val_seen"]) + len(parts["val_unseen"])
         sys.stderr.write(
             f"WARNING {experiment.name}: HM on the {num} validation clips is 0 after every epoch, so neither the epoch "
@@ -188,12 +198,15 @@ def train(experiment: Experiment, task: Task, out: Path, on_epoch: Callable[[], 
     note = {"beta": best.beta, "best_epoch": fitted.best, "val_hm": best.hm, "two_stage": two_stage}
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"statistics.{k}": torch.as_tensor(v, dtype=torch.float32) for k, v in vars(statistics).items()}
-    save_tensors(out / "model.safetensors", tensors, note)
+    if group.first:
+        save_tensors(out / "model.safetensors", tensors, note)
     return note
 
 
-def load_model(experiment: Experiment, task: Task, out: Path) -> tuple[nn.Module, Statistics, dict[str, Any]]:
-    """Rebuild the evaluated model of a run directory.
+def load_model(
+    experiment: Experiment, task: Task, out: Path, device: torch.device = ALONE.device
+) -> tuple[nn.Module, Statistics, dict[str, Any]]:
+    """Rebuild the evaluated model of a run directory on ``device``.
 
     Raises:
         InputError: If its weights are missing, damaged, or of another model or other data.
@@ -210,12 +223,15 @@ def load_model(experiment: Experiment, task: Task, out: Path) -> tuple[nn.Module
     except (KeyError, TypeError, RuntimeError) as error:
         what = " ".join(str(error).split()[:12])
         raise fail(str(path), "the weights of this experiment's model", what, "Run it again elsewhere.") from error
-    return model.eval(), statistics, note
+    return model.to(device).eval(), statistics, note
 
 
-def score(experiment: Experiment, task: Task, out: Path) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+def score(
+    experiment: Experiment, task: Task, out: Path, group: Group = ALONE
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Evaluate the saved model on every test set; returns result rows and the arrays that the report draws."""
-    model, statistics, note = load_model(experiment, task, out)
+    model, statistics, note = load_model(experiment, task, out, group.device)
+    on_cpu = load_model(experiment, task, out)[0]  # counts operations and draws spikes, on a few clips
     seen = task.classes("train", "val_seen", "val_unseen") if note["two_stage"] else task.classes("train")
     unseen = task.classes("test_unseen")
     rows, arrays = [], {}
@@ -224,7 +240,7 @@ def score(experiment: Experiment, task: Task, out: Path) -> tuple[list[dict[str,
         indices = indices[np.isin(task.store.labels[indices], np.union1d(seen, unseen))]
         data = task.data(indices, statistics)
         found = evaluate(model, data, seen, unseen, note["beta"])
-        layers = layer_activity(model, data)
+        layers = layer_activity(model, batches_on(group.device, data))
         warn_of_silence(f"{experiment.name} on {test_set}", layers)
         follows = None
         if task.scene is not None and task.preferred is not None:
@@ -234,6 +250,7 @@ def score(experiment: Experiment, task: Task, out: Path) -> tuple[list[dict[str,
                 "model": experiment.name,
                 "test_set": test_set,
                 "seed": experiment.seed,
+                "device": group.device_name,
                 **{k: getattr(found.result, k) for k in ("seen", "unseen", "hm", "zsl", "beta")},
                 "hm_oracle": found.oracle.hm,
                 "beta_oracle": found.oracle.beta,
@@ -242,7 +259,7 @@ def score(experiment: Experiment, task: Task, out: Path) -> tuple[list[dict[str,
                 "chance_zsl": 1.0 / len(unseen),
                 "num_clips": len(indices),
                 "layers": layers,
-                **operations(model, data),
+                **operations(on_cpu, data),
             }
         )
         key = f"{experiment.name}|{test_set}"
@@ -253,7 +270,7 @@ def score(experiment: Experiment, task: Task, out: Path) -> tuple[list[dict[str,
         if "confusion.classes" not in arrays:  # the first test set
             index = int(parts["test_unseen"][0])
             shown = task.data(np.array([index]), statistics)
-            arrays |= example_arrays(task.source, task.store, index, shown, model)
+            arrays |= example_arrays(task.source, task.store, index, shown, on_cpu)
         arrays["confusion.classes"] = np.array([task.store.class_names[i] for i in found.classes])
         arrays["confusion.seen"] = found.seen
     return rows, arrays
@@ -363,20 +380,29 @@ def _locked(out: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def run_experiment(experiment: Experiment, out: Path, on_epoch: Callable[[], None] = lambda: None) -> dict[str, Any]:
-    """Train, evaluate and write a run directory (without the page); goes on where a killed run stopped."""
-    with claimed(out, experiment):
-        save_json(out / "config.json", to_json(experiment))
-        save_json(out / "versions.json", versions())
-        task = prepare(experiment.data)
-        start = time.perf_counter()
-        train(experiment, task, out, on_epoch)
-        seconds = time.perf_counter() - start
-        rows, arrays = score(experiment, task, out)
-        for row in rows:
-            row["train_s"] = seconds
-        arrays |= training_curves(experiment, out)
-        return write_results(out, experiment.name, "", rows, arrays, {"experiment": to_json(experiment)})
+def run_experiment(experiment: Experiment, out: Path, watches: Sequence[Watch] = ()) -> dict[str, Any]:
+    """Train, evaluate and write a run directory (without the page); goes on where a killed run stopped.
+
+    Started by torchrun, the first process writes and returns the results; the others train with it, and return nothing.
+    """
+    with joined(experiment.train.device) as group:
+        if not group.first:
+            group.share(0.0)  # until the first holds the directory and has made the data
+            train(experiment, prepare(experiment.data), out, group)
+            return {}
+        with claimed(out, experiment):
+            save_json(out / "config.json", to_json(experiment))
+            save_json(out / "versions.json", versions() | {"device": group.device_name, "processes": str(group.size)})
+            task = prepare(experiment.data)
+            group.share(0.0)
+            start = time.perf_counter()
+            train(experiment, task, out, group, [JsonLines(out / "metrics.jsonl"), *watches])
+            seconds = time.perf_counter() - start
+            rows, arrays = score(experiment, task, out, group)
+            for row in rows:
+                row["train_s"] = seconds
+            arrays |= training_curves(experiment, out)
+            return write_results(out, experiment.name, "", rows, arrays, {"experiment": to_json(experiment)})
 
 
 def write_results(
@@ -480,12 +506,13 @@ def run_command(reference: str, overrides: Sequence[str], out: str | None, json_
     experiment = load_experiment(reference, overrides)
     folder = Path(out) if out else Path("runs") / experiment.name
     if finished(folder, experiment):
+        if not is_first():
+            return 0
         sys.stderr.write(f"{folder} holds this experiment's finished run; nothing was trained.\n")
         return _show(load_json(folder / "results.json"), folder, json_path)
-    one_stage = isinstance(experiment.train.protocol, OneStage)  # how long a second stage is, the first finds out
-    with Progress(experiment.name, total=experiment.train.epochs if one_stage else None, unit="epoch") as bar:
-        results = run_experiment(experiment, folder, bar.update)
-    return _show(results, folder, json_path)
+    with watching(experiment.name, quiet=not is_first()) as watch:
+        results = run_experiment(experiment, folder, [watch])
+    return _show(results, folder, json_path) if is_first() else 0
 
 
 def finished(out: Path, experiment: Experiment) -> bool:
@@ -501,7 +528,8 @@ def eval_command(run_dir: str, json_path: str | None) -> int:
         raise fail(run_dir, "a finished run directory", "none", "Make one with neuroav run.")
     experiment = read_experiment(folder / "config.json")
     before = load_json(folder / "results.json")
-    rows, _ = score(experiment, prepare(experiment.data), folder)
+    with joined(experiment.train.device) as group:
+        rows, _ = score(experiment, prepare(experiment.data), folder, group)
     figures = ("seen", "unseen", "hm", "zsl", "beta")
     old = {r["test_set"]: [r[k] for k in figures] for r in before["rows"]}
     changed = [r["test_set"] for r in rows if old.get(r["test_set"]) != [r[k] for k in figures]]

@@ -25,6 +25,7 @@ from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FixedThreshold, LayerTrace, SpikingLayers
 from neuroav.nn.losses import HeadsConfig
 from neuroav.train.checkpoint import load_json, load_tensors, save_json, save_tensors
+from neuroav.train.log import Watch
 from neuroav.train.loop import OneStage, TrainConfig, TwoStage
 from neuroav.train.optim import Step
 
@@ -38,14 +39,16 @@ from pathlib import Path
 import torch
 from neuroav.config import read_experiment
 from neuroav.run import run_experiment
+from neuroav.train.log import Watch
 torch.set_num_threads(1)
 left = int(sys.argv[3])
-def on_epoch():
-    global left
-    left -= 1
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-run_experiment(read_experiment(Path(sys.argv[1])), Path(sys.argv[2]), on_epoch)
+class Killer(Watch):
+    def epoch(self, epoch):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+run_experiment(read_experiment(Path(sys.argv[1])), Path(sys.argv[2]), [Killer()])
 """
 
 REFUSED = """
@@ -60,6 +63,13 @@ for out in sys.argv[2:]:
     except OutputError as error:
         print(error)
 """
+
+
+class Stop(Watch):
+    """Interrupts a run after its first epoch."""
+
+    def epoch(self, epoch):
+        raise KeyboardInterrupt
 
 
 def small_disk():
@@ -279,7 +289,7 @@ def test_activity_counts_valid_steps_alone():
     output[2:, 1] = 1.0  # padding
     theta = torch.tensor([[[1.0], [2.0]], [[3.0], [99.0]]])
     model = SimpleNamespace(activity=lambda batch: ({"video.0": LayerTrace(output, theta)}, valid))
-    (layer,) = run.layer_activity(model, SimpleNamespace(in_order=lambda size: [None, None]))
+    (layer,) = run.layer_activity(model, [None, None])
     assert layer == {
         "name": "video.0",
         "rate": pytest.approx(0.25),
@@ -287,7 +297,7 @@ def test_activity_counts_valid_steps_alone():
         "theta_mean": pytest.approx(2.0),
         "theta_std": pytest.approx(np.std([1, 2, 3, 1, 2, 3], ddof=1)),
     }
-    assert run.layer_activity(torch.nn.Linear(1, 1), None) == []
+    assert run.layer_activity(torch.nn.Linear(1, 1), []) == []
 
 
 def test_every_evaluation_says_how_its_layers_spike(folders):
@@ -363,11 +373,8 @@ def test_an_early_error_leaves_nothing_and_a_late_one_what_was_saved(quick, tmp_
             run.run_experiment(no_store, tmp_path / out)
     assert [p.name for p in tmp_path.rglob("*")] == ["empty"]
 
-    def stop():
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run.run_experiment(quick, tmp_path / "late", stop)
+        run.run_experiment(quick, tmp_path / "late", [Stop()])
     assert {"config.json", "stage1.safetensors"} <= {p.name for p in (tmp_path / "late").iterdir()}
     assert not (tmp_path / "late" / "run.lock").exists()
 
@@ -376,11 +383,8 @@ def test_an_early_error_leaves_nothing_and_a_late_one_what_was_saved(quick, tmp_
 def test_a_full_disk_is_said_and_loses_nothing(make, folders, tmp_path):
     experiment, out = make("two"), tmp_path / "run"
 
-    def stop():
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run.run_experiment(experiment, out, stop)
+        run.run_experiment(experiment, out, [Stop()])
     before = (out / "stage1.safetensors").read_bytes()
     said = refused_runs(experiment, tmp_path, [tmp_path / "new", out], small_disk)
     text = "{}: expected a file that can be written, got File too large. Make room"

@@ -93,12 +93,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def training_state(model: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Flatten model, optimiser, best weights so far and torch's random state into named tensors."""
+    """Flatten model, optimiser and best weights so far into named tensors."""
     state = {f"model.{k}": v for k, v in model.state_dict().items()}
     state |= {f"best.{k}": v for k, v in best.items()}
     for index, values in optimizer.state_dict()["state"].items():
         state |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in values.items()}
-    state["rng"] = torch.get_rng_state()
     return state
 
 
@@ -115,5 +114,4 @@ def restore_training(model: nn.Module, optimizer: torch.optim.Optimizer, state: 
         slots.setdefault(int(index), {})[name] = value
     full = optimizer.state_dict()
     optimizer.load_state_dict({"state": slots, "param_groups": full["param_groups"]})
-    torch.set_rng_state(state["rng"])
     return part("best.")

@@ -36,6 +36,7 @@ ALLOWED = {
     "run": LOWER | TOP,
     "bench": LOWER | {"report", "run"},
     "cli": LOWER | TOP | {"bench"},
+    "__main__": {"cli"},
     "": set(),  # neuroav/__init__.py: names load on first use
 }
 # Compiled code and the compiler are named in one place each.

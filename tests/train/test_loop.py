@@ -9,6 +9,7 @@ from torch import nn
 
 from neuroav.checks import InputError
 from neuroav.train.checkpoint import load_tensors
+from neuroav.train.log import Watch
 from neuroav.train.loop import TrainConfig, fit
 from neuroav.train.optim import Plateau, Step
 from neuroav.train.seed import seed_torch
@@ -40,6 +41,22 @@ class Clips:
 
 CONFIG = TrainConfig(epochs=6, batches=2, batch_size=8, lr=1e-2, schedule=Step(at=0.5))
 HM = [0.1, 0.3, 0.3, 0.2, 0.1, 0.3]
+
+
+class Told(Watch):
+    """Remembers everything."""
+
+    def __init__(self):
+        self.stages, self.batches, self.epochs = [], [], []
+
+    def stage(self, *figures):
+        self.stages.append(figures)
+
+    def batch(self, done, terms):
+        self.batches.append((done, {name: float(value) for name, value in terms.items()}))
+
+    def epoch(self, epoch):
+        self.epochs.append(epoch)
 
 
 def train(config=CONFIG, hm=HM, **options):
@@ -106,22 +123,22 @@ def test_an_interrupted_fit_goes_on_to_the_same_digits(tmp_path, schedule, done)
     model, whole, _ = train(config)
     told = []
 
-    def interrupt(epoch):
-        told.append(epoch)
-        if len(told) == done:
-            raise KeyboardInterrupt
+    class Interrupt(Watch):
+        def epoch(self, epoch):
+            told.append(epoch)
+            if len(told) == done:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(config, checkpoint=tmp_path / "s.safetensors", on_epoch=interrupt)
-    again = []
-    resumed, fitted, after = train(
-        config, checkpoint=tmp_path / "s.safetensors", on_epoch=again.append, from_epoch=done
-    )
+        train(config, checkpoint=tmp_path / "s.safetensors", watches=[Interrupt()])
+    again = Told()
+    resumed, fitted, after = train(config, checkpoint=tmp_path / "s.safetensors", watches=[again], from_epoch=done)
     assert len(after) == 6 - done
     assert [dataclasses.replace(e, beta=0.0) for e in fitted.history] == [
         dataclasses.replace(e, beta=0.0) for e in whole.history
     ]
-    assert again == fitted.history
+    assert again.epochs == fitted.history
+    assert again.stages == [(1, 6, 2)]
     assert fitted.best == whole.best
     assert equal(resumed.state_dict(), model.state_dict())
 
