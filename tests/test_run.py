@@ -437,16 +437,13 @@ def test_a_nan_put_into_a_store_is_found_and_its_clip_named(tiny_store, quick, t
     assert not (tmp_path / "out").exists()
 
 
-def test_class_vectors_and_labels_that_make_no_sense_are_refused(tiny_store, quick, tmp_path):
-    for key, value, text in [
-        ("class_vectors", np.inf, "finite class vectors"),
-        ("labels", 99, "that is no class"),
-    ]:
+def test_class_vectors_and_labels_that_were_changed_are_refused(tiny_store, quick, tmp_path):
+    for key, value in [("class_vectors", np.inf), ("labels", 99)]:
         path = tmp_path / f"{key}.h5"
         shutil.copy(tiny_store, path)
         with h5py.File(path, "r+") as file:
             file[key][0] = value
-        with pytest.raises(InputError, match=text):
+        with pytest.raises(InputError, match=f"intact feature store, got .*'{key}'"):
             run.prepare(dataclasses.replace(quick.data, store=str(path)))
 
 
