@@ -15,6 +15,8 @@ from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.splits import assign_parts
 from neuroav.data.store import LoadedClips, Store
 
+KEPT_BYTES = 2 * 2**30  # of audio or video in memory: both of VGGSound's at 512 features, training and validation
+
 
 @dataclass(frozen=True)
 class Task:
@@ -40,14 +42,17 @@ class Task:
         return np.unique(self.store.labels[np.concatenate([first[name] for name in names])])
 
     def load(self, indices: np.ndarray) -> LoadedClips:
-        """Read clips.
+        """Read clips; what is larger than :data:`KEPT_BYTES` stays on disk and is read batch by batch.
 
         Raises:
             InputError: If a feature is NaN or infinite: no writer of this package stores one.
         """
-        clips = self.store.load(indices)
+        clips = self.store.load(indices, most_bytes=KEPT_BYTES)
         for modality in ("audio", "video"):
-            finite = np.isfinite(getattr(clips, modality)).all(1)
+            values = getattr(clips, modality)
+            if not isinstance(values, np.ndarray):
+                continue  # looked at when it is read
+            finite = np.isfinite(values.sum(1, dtype=np.float64))
             if not finite.all():
                 first = np.searchsorted(clips.offsets, np.argmin(finite), side="right") - 1
                 name = self.store.names[indices[first]]

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from neuroav.checks import fail
+from neuroav.data.chunks import StoredRows
 from neuroav.data.store import LoadedClips
 from neuroav.data.types import Batch, Classes, DataSpec, Sequence
+
+_PIECE_BYTES = 2**28  # of float64 while moments are taken
 
 
 @dataclass(frozen=True)
@@ -32,21 +38,31 @@ class Statistics:
 
     @classmethod
     def of(cls, clips: LoadedClips) -> Statistics:
-        """Measure training clips; a constant feature gets a standard deviation of 1."""
+        """Measure training clips, a piece at a time; a constant feature gets a standard deviation of 1."""
         per_step = 1.0 if clips.motion is None else clips.motion.sum((1, 2, 3), dtype=np.int64).mean()
         (audio_mean, audio_std), (video_mean, video_std) = _moments(clips.audio), _moments(clips.video)
         return cls(audio_mean, audio_std, video_mean, video_std, float(per_step))
 
 
-def _moments(values: np.ndarray) -> tuple[Tensor, Tensor]:
+def _moments(values: np.ndarray | StoredRows) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation ``(D,)`` of ``values (R, D)``, taken in float64."""
-    mean, std = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
+    rows = max(1, _PIECE_BYTES // (8 * values.shape[1]))
+    mean, variance, seen = np.zeros(values.shape[1]), np.zeros(values.shape[1]), 0
+    for start in range(0, len(values), rows):
+        piece = values[start : start + rows]
+        share = len(piece) / (seen + len(piece))
+        own_mean, own_variance = piece.mean(0, dtype=np.float64), piece.var(0, dtype=np.float64)
+        variance = (1 - share) * variance + share * own_variance + share * (1 - share) * (own_mean - mean) ** 2
+        mean, seen = mean + share * (own_mean - mean), seen + len(piece)
+    std = np.sqrt(variance)
     std[std < 1e-6] = 1.0
     return torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(std.astype(np.float32))
 
 
 class ClipData:
-    """Standardised clips in memory, ready to be batched.
+    """Clips ready to be batched, standardised as they are.
+
+    A batch that was announced by :meth:`expect` is read and put together in a thread of its own meanwhile.
 
     Args:
         clips: as loaded from a store.
@@ -57,16 +73,20 @@ class ClipData:
     def __init__(self, clips: LoadedClips, statistics: Statistics, class_vectors: np.ndarray):
         if len(clips) == 0:
             raise fail("ClipData", "at least one clip", "none", "Check the parts and labels of the store.")
-        self.audio = (torch.from_numpy(clips.audio) - statistics.audio_mean) / statistics.audio_std
-        self.video = (torch.from_numpy(clips.video) - statistics.video_mean) / statistics.video_std
-        self.motion = None if clips.motion is None else torch.from_numpy(clips.motion.astype(np.int32))
-        self.t_s, self.offsets = torch.from_numpy(clips.t_s), torch.from_numpy(clips.offsets)
-        self.audio_t_s, self.audio_offsets = torch.from_numpy(clips.audio_t_s), torch.from_numpy(clips.audio_offsets)
+        self._statistics = statistics
+        self._audio, self._video = (
+            torch.from_numpy(flat) if isinstance(flat, np.ndarray) else flat for flat in (clips.audio, clips.video)
+        )
+        self._motion = None if clips.motion is None else torch.from_numpy(clips.motion.astype(np.int32))
+        self._t_s, self._offsets = torch.from_numpy(clips.t_s), torch.from_numpy(clips.offsets)
+        self._audio_t_s, self._audio_offsets = torch.from_numpy(clips.audio_t_s), torch.from_numpy(clips.audio_offsets)
         self.labels = torch.from_numpy(clips.labels)
         self.class_vectors = torch.from_numpy(class_vectors)
         present = torch.unique(self.labels)
         self.classes = Classes(present, self.class_vectors[present])
         self.events_per_step = statistics.events_per_step
+        self._reader: ThreadPoolExecutor | None = None
+        self._expected: dict[bytes, Future[Batch]] = {}
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -75,51 +95,81 @@ class ClipData:
     def spec(self) -> DataSpec:
         """Sizes that a model is built from."""
         motion = None
-        if self.motion is not None:
-            polarities, height, width = self.motion.shape[1:]
+        if self._motion is not None:
+            polarities, height, width = self._motion.shape[1:]
             motion = (polarities, height, width)
         return DataSpec(
-            audio_dim=self.audio.shape[1],
-            video_dim=self.video.shape[1],
+            audio_dim=self._audio.shape[1],
+            video_dim=self._video.shape[1],
             text_dim=self.class_vectors.shape[1],
             motion_shape=motion,
             events_per_step=self.events_per_step,
         )
 
+    def expect(self, indices: np.ndarray) -> None:
+        """Begin to put together the batch that :meth:`batch` will be asked for next; an earlier one is forgotten."""
+        if self._reader is None:
+            self._reader = ThreadPoolExecutor(1, "neuroav-batches")
+        for future in self._expected.values():
+            future.cancel()
+        self._expected = {indices.tobytes(): self._reader.submit(self._collate, torch.from_numpy(indices))}
+
     def batch(self, indices: Tensor | np.ndarray) -> Batch:
         """Collate clips ``indices (B,)``, padded to the longest; padding is zero and marked invalid."""
         indices = torch.as_tensor(indices)
-        rows, valid = _grid(self.offsets, indices)
-        audio_rows, audio_valid = _grid(self.audio_offsets, indices)
-        motion = None if self.motion is None else _collate(self.motion, self.t_s, rows, valid)
-        label = self.labels[indices]
+        expected = self._expected.pop(indices.numpy().tobytes(), None)
+        return self._collate(indices) if expected is None else expected.result()
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """All clips in stored order, as for evaluation; the next batch is put together while one is used."""
+        pieces = [np.arange(i, min(i + batch_size, len(self))) for i in range(0, len(self), batch_size)]
+        for piece, following in zip_longest(pieces, pieces[1:]):
+            batch = self.batch(piece)
+            if following is not None:
+                self.expect(following)
+            yield batch
+
+    def _collate(self, indices: Tensor) -> Batch:
+        statistics, label = self._statistics, self.labels[indices]
+        grid = _Grid.of(self._offsets, indices)
+        audio_grid = _Grid.of(self._audio_offsets, indices)
+        audio = (audio_grid.take(self._audio) - statistics.audio_mean) / statistics.audio_std
+        video = (grid.take(self._video) - statistics.video_mean) / statistics.video_std
         return Batch(
-            audio=_collate(self.audio, self.audio_t_s, audio_rows, audio_valid),
-            video=_collate(self.video, self.t_s, rows, valid),
-            motion=motion,
+            audio=audio_grid.sequence(audio, self._audio_t_s),
+            video=grid.sequence(video, self._t_s),
+            motion=None if self._motion is None else grid.sequence(grid.take(self._motion), self._t_s),
             label=label,
             text=self.class_vectors[label],
             classes=self.classes,
         )
 
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """All clips in stored order, as for evaluation."""
-        for start in range(0, len(self), batch_size):
-            yield self.batch(torch.arange(start, min(start + batch_size, len(self))))
 
+class _Grid(NamedTuple):
+    """Where the steps of some clips lie: flat rows ``(T, B)``, and which of them are no padding."""
 
-def _grid(offsets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows ``(T, B)`` of the steps of some clips, and which of them are no padding."""
-    start, length = offsets[indices], offsets[indices + 1] - offsets[indices]
-    steps = torch.arange(int(length.max())).unsqueeze(1)
-    valid = steps < length
-    return torch.where(valid, start + steps, start), valid
+    rows: Tensor
+    valid: Tensor
 
+    @classmethod
+    def of(cls, offsets: Tensor, indices: Tensor) -> _Grid:
+        start, length = offsets[indices], offsets[indices + 1] - offsets[indices]
+        steps = torch.arange(int(length.max())).unsqueeze(1)
+        valid = steps < length
+        return cls(torch.where(valid, start + steps, start), valid)
 
-def _collate(flat: Tensor, t_s: Tensor, rows: Tensor, valid: Tensor) -> Sequence:
-    values = flat[rows].to(torch.float32)
-    mask = valid.reshape(*valid.shape, *[1] * (values.ndim - 2))
-    return Sequence(values * mask, t_s[rows], valid)
+    def take(self, flat: Tensor | StoredRows) -> Tensor:
+        """Values ``(T, B, ...)``, anything where not valid."""
+        if isinstance(flat, Tensor):
+            return flat[self.rows].to(torch.float32)
+        values = torch.zeros(*self.rows.shape, *flat.shape[1:])
+        for b, (first, length) in enumerate(zip(self.rows[0].tolist(), self.valid.sum(0).tolist(), strict=True)):
+            values[:length, b] = torch.from_numpy(flat[first : first + length])
+        return values
+
+    def sequence(self, values: Tensor, t_s: Tensor) -> Sequence:
+        mask = self.valid.reshape(*self.valid.shape, *[1] * (values.ndim - 2))
+        return Sequence(values * mask, t_s[self.rows], self.valid)
 
 
 def class_balanced(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:

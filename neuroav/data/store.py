@@ -37,6 +37,7 @@ import numpy as np
 
 from neuroav.checks import NeuroavError, check_shape, fail, nearest
 from neuroav.data import blocks
+from neuroav.data.chunks import StoredRows
 from neuroav.data.intact import (
     FORMAT,
     MODALITIES,
@@ -96,8 +97,8 @@ class LoadedClips:
 
     Attributes:
         t_s: ``(R,)`` float32 seconds.
-        video: ``(R, D_video)`` float32.
-        audio: ``(R, D_audio)`` float32; ``(R_audio, D_audio)`` where audio has steps of its own.
+        video: ``(R, D_video)`` float32; :class:`~neuroav.data.chunks.StoredRows` where it stays on disk.
+        audio: ``(R, D_audio)`` float32, likewise; ``(R_audio, D_audio)`` where audio has steps of its own.
         motion: ``(R, P, h, w)`` uint16, or ``None`` where there are no pixels.
         offsets: ``(n + 1,)`` int64.
         labels: ``(n,)`` int64 index into the store's ``class_names``.
@@ -455,8 +456,13 @@ class Store:
         steps = {key: getattr(loaded, key) for key in self._keys}
         return ClipRecord(self.names[i], self.class_names[self.labels[i]], str(self.parts[i]), **steps, extras=extras)
 
-    def load(self, indices: Sequence[int] | np.ndarray | None = None) -> LoadedClips:
+    def load(self, indices: Sequence[int] | np.ndarray | None = None, most_bytes: float = math.inf) -> LoadedClips:
         """Read clips ``indices`` (default: all), in that order, into flat arrays; clips that lie close in one piece.
+
+        Args:
+            indices: Which clips.
+            most_bytes: An array of ``video`` or ``audio`` that would be larger is left on disk, to be read where it is
+                sliced (:class:`~neuroav.data.chunks.StoredRows`); such an array outlives the store.
 
         Raises:
             InputError: If an index is outside ``[0, N)`` or the file is damaged.
@@ -472,7 +478,10 @@ class Store:
                 axis = self._axis(key)
                 lengths = np.diff(axis)[chosen]
                 offsets[key] = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-                loaded[key] = gather(file[key], axis[chosen], offsets[key])
+                row_bytes = file[key].dtype.itemsize * math.prod(file[key].shape[1:])
+                on_disk = key in ("video", "audio") and row_bytes * int(offsets[key][-1]) > most_bytes
+                place = (axis[chosen], offsets[key])
+                loaded[key] = StoredRows(self.path, file[key], *place) if on_disk else gather(file[key], *place)
         if not self._shared:
             loaded["audio_offsets"] = offsets["audio"]
         return LoadedClips(**loaded, offsets=offsets["video"], labels=self.labels[chosen])

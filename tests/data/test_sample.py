@@ -8,8 +8,10 @@ import torch
 from scipy.stats import chisquare
 
 from neuroav.checks import InputError
+from neuroav.data import sample
+from neuroav.data.chunks import StoredRows
 from neuroav.data.sample import ClipData, Statistics, class_balanced, in_batch_negatives
-from neuroav.data.store import LoadedClips
+from neuroav.data.store import ClipRecord, LoadedClips, Store, StoreWriter
 
 LENGTHS = (3, 1, 5, 2)
 VECTORS = np.random.default_rng(1).normal(size=(4, 6)).astype(np.float32)
@@ -44,8 +46,14 @@ def test_audio_with_steps_of_its_own_is_padded_by_itself(clips):
     assert (len(batch.video), len(batch.audio)) == (5, 2)
     assert batch.audio.valid.T.tolist() == [[True, False], [True, True]]
     np.testing.assert_array_equal(batch.audio.t_s[:, 1], times[:2])
-    np.testing.assert_array_equal(batch.audio.values[:, 1], data.audio[:2])
-    np.testing.assert_array_equal(batch.audio.values[:, 0], [data.audio[6].tolist(), [0] * 4])
+    np.testing.assert_allclose(batch.audio.values[:, 1], scaled(audio)[:2], atol=1e-5)
+    np.testing.assert_allclose(batch.audio.values[:, 0], [scaled(audio)[6], np.zeros(4)], atol=1e-5)
+
+
+def scaled(values):
+    """Mean 0 and standard deviation 1 per feature; zeros where it is constant."""
+    std = values.std(0, dtype=np.float64)
+    return (values - values.mean(0, dtype=np.float64)) / np.where(std < 1e-6, 1, std)
 
 
 @pytest.fixture
@@ -54,10 +62,12 @@ def data(clips):
 
 
 def test_statistics_standardise_the_training_steps(clips, data):
-    for values in (data.video, data.audio[:, [0, 1, 3]]):
+    batch = data.batch(np.arange(4))
+    video, audio = (sequence.values[sequence.valid] for sequence in (batch.video, batch.audio))
+    for values in (video, audio[:, [0, 1, 3]]):
         np.testing.assert_allclose(values.mean(0), 0, atol=1e-5)
         np.testing.assert_allclose(values.std(0, correction=0), 1, atol=1e-5)
-    assert not data.audio[:, 2].any()
+    assert not audio[:, 2].any()
     assert data.events_per_step == pytest.approx(clips.motion.sum() / sum(LENGTHS))
 
 
@@ -73,12 +83,14 @@ def test_a_batch_is_the_chosen_clips_padded_with_zeros(clips, data):
     assert batch.label.tolist() == [3, 2, 0]
     np.testing.assert_array_equal(batch.text, VECTORS[[3, 2, 0]])
     for name in ("audio", "video", "motion"):
-        sequence, flat = getattr(batch, name), np.asarray(getattr(data, name), np.float32)
+        sequence, flat = getattr(batch, name), getattr(clips, name)
+        if name != "motion":
+            flat = scaled(flat)
         assert len(sequence) == 5
         assert sequence.values.dtype == torch.float32
         for column, clip in enumerate(chosen):
             rows, length = clips.rows(clip), LENGTHS[clip]
-            np.testing.assert_array_equal(sequence.values[:length, column], flat[rows])
+            np.testing.assert_allclose(sequence.values[:length, column], flat[rows], atol=1e-5)
             np.testing.assert_array_equal(sequence.t_s[:length, column], clips.t_s[rows])
             assert not sequence.values[length:, column].any()
             assert sequence.valid[:, column].tolist() == [True] * length + [False] * (5 - length)
@@ -124,3 +136,90 @@ def test_negatives_are_of_another_class_and_uniform_over_the_others():
 def test_a_batch_of_one_class_has_no_negatives():
     with pytest.raises(InputError, match="at least two classes in a batch"):
         in_batch_negatives(np.array([3, 3]), np.random.default_rng(0))
+
+
+def test_moments_of_pieces_are_those_of_the_whole(clips, monkeypatch):
+    whole = Statistics.of(clips)
+    monkeypatch.setattr(sample, "_PIECE_BYTES", 3 * 8 * 5)  # 3 rows of video at a time
+    pieces = Statistics.of(clips)
+    for key in ("audio_mean", "audio_std", "video_mean", "video_std"):
+        np.testing.assert_allclose(getattr(pieces, key), getattr(whole, key), rtol=1e-6)
+    np.testing.assert_allclose(whole.video_std, clips.video.std(0, dtype=np.float64), rtol=1e-6)
+
+
+def assert_equal_batches(one, other):
+    assert torch.equal(one.label, other.label)
+    for name in ("audio", "video"):
+        for key in ("values", "t_s", "valid"):
+            assert torch.equal(getattr(getattr(one, name), key), getattr(getattr(other, name), key))
+
+
+def test_an_expected_batch_is_the_one_asked_for(data):
+    data.expect(np.array([1, 2]))
+    assert_equal_batches(data.batch(np.array([1, 2])), data.batch(np.array([1, 2])))
+    data.expect(np.array([0]))
+    assert data.batch(np.array([3, 1])).label.tolist() == [2, 0]  # another one than expected
+    data.expect(np.array([9]))
+    with pytest.raises(IndexError):  # in the thread, told here
+        data.batch(np.array([9]))
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store of 40 clips whose chunks are shared by clips, and clips by chunks."""
+    rng = np.random.default_rng(5)
+    writer = StoreWriter(tmp_path / "s.h5", class_names=["a", "b"], class_vectors=np.eye(2))
+    with writer:
+        for i in range(40):
+            steps, audio_steps = int(rng.integers(1, 40)), int(rng.integers(1, 9))
+            video = np.maximum(rng.normal(size=(steps, 3000)), 0).astype(np.float32)
+            audio = rng.normal(size=(audio_steps, 7)).astype(np.float32)
+            times = np.arange(audio_steps) * 0.96
+            writer.write(ClipRecord(str(i), "ab"[i % 2], "train", np.arange(steps), video, audio, audio_t_s=times))
+    with Store(tmp_path / "s.h5") as store:
+        yield store
+
+
+def test_batches_from_disk_are_those_from_memory(store):
+    chosen = np.random.default_rng(1).permutation(40)[:25]
+    memory, disk = store.load(chosen), store.load(chosen, most_bytes=1000)
+    assert isinstance(disk.video, StoredRows)
+    assert isinstance(disk.audio, StoredRows)
+    for first, stop in ((0, len(memory.video)), (3, 4), (17, 120), (5, 5), (len(memory.video) - 1, None)):
+        np.testing.assert_array_equal(disk.video[first:stop], memory.video[first:stop])
+    one, other = (Statistics.of(clips) for clips in (memory, disk))
+    assert torch.equal(one.video_std, other.video_std)
+    assert torch.equal(one.audio_mean, other.audio_mean)
+    here, there = ClipData(memory, one, store.class_vectors), ClipData(disk, one, store.class_vectors)
+    assert here.spec == there.spec
+    store.close()
+    for indices in ([3, 3, 20, 0], [24], range(25)):
+        assert_equal_batches(here.batch(np.array(indices)), there.batch(np.array(indices)))
+    for a, b in zip(here.in_order(4), there.in_order(4), strict=True):
+        assert_equal_batches(a, b)
+
+
+def test_only_arrays_beyond_the_limit_stay_on_disk(store):
+    clips = store.load(most_bytes=100_000)
+    assert isinstance(clips.video, StoredRows)
+    assert isinstance(clips.audio, np.ndarray)
+
+
+def test_damage_is_said_where_a_chunk_is_read(store):
+    clips = store.load(most_bytes=1000)
+    address, size = clips.video._places[0].tolist()
+    with open(store.path, "r+b") as file:
+        file.seek(address + size // 2)
+        byte = file.read(1)[0]
+        file.seek(address + size // 2)
+        file.write(bytes([byte ^ 0x55]))
+    with pytest.raises(InputError, match=r"s\.h5: expected an intact feature store, got a damaged one \(chunk 0: "):
+        clips.video[:2]
+
+
+def test_features_that_are_not_finite_are_said_where_they_are_read(store, monkeypatch):
+    clips = store.load(most_bytes=1000)
+    unpack = StoredRows._unpack
+    monkeypatch.setattr(StoredRows, "_unpack", lambda self, chunk: unpack(self, chunk) * np.float32(np.inf))
+    with pytest.raises(InputError, match="finite features, got NaN or infinity"), np.errstate(invalid="ignore"):
+        clips.video[:2]
