@@ -22,6 +22,7 @@ EXAMPLES = """examples:
   neuroav eval runs/mdft
 """
 
+OF_CLIPS = ("folder", "labels", "workers", "cluster", "video_encoder", "audio_encoder")
 PUBLISHED = ("dataset", "split", "text_order")  # options of --from-avca and --from-tcaf alone
 
 
@@ -86,12 +87,7 @@ def _extract(args: argparse.Namespace) -> int:
     if args.from_avca is not None or args.from_tcaf is not None:
         return _convert(args)
     if args.simulate is not None:
-        _refuse(
-            args,
-            "neuroav extract --simulate",
-            "no clips and none of their options",
-            ("folder", "labels", "workers", "cluster", *PUBLISHED),
-        )
+        _refuse(args, "neuroav extract --simulate", "no clips and none of their options", (*OF_CLIPS, *PUBLISHED))
         from neuroav.data.synthetic import simulate_command
 
         return simulate_command(
@@ -115,12 +111,14 @@ def _extract(args: argparse.Namespace) -> int:
         workers=args.workers,
         json_path=args.json,
         cluster=args.cluster,
+        video_encoder=args.video_encoder or "classic",
+        audio_encoder=args.audio_encoder or "classic",
     )
 
 
 def _convert(args: argparse.Namespace) -> int:
     layout, unused = ("avca", "from_tcaf") if args.from_avca is not None else ("tcaf", "from_avca")
-    other = ("folder", "labels", "vectors", "simulate", "workers", "cluster", unused)
+    other = (*OF_CLIPS, "vectors", "simulate", unused)
     _refuse(args, f"neuroav extract --from-{layout}", "none of the options of clips or --simulate", other)
     from neuroav.data.convert import convert_command
 
@@ -245,6 +243,16 @@ def build_parser() -> argparse.ArgumentParser:
     extract.add_argument("--split", choices=["main", "cls"], help="lists of classes (default: those of the features)")
     extract.add_argument(
         "--text-order", choices=["by_name", "legacy"], help="legacy: the released, shifted order (default: by_name)"
+    )
+    extract.add_argument(
+        "--video-encoder",
+        metavar="NAME:FILE",
+        help="classic (default), c3d:, c3d-released: or selavi:WEIGHTS, hf:FOLDER",
+    )
+    extract.add_argument(
+        "--audio-encoder",
+        metavar="NAME:FILE",
+        help="classic (default), vggish:WEIGHTS[,PCA], selavi:WEIGHTS, hf:FOLDER",
     )
     extract.add_argument("-o", "--out", required=True, help="feature store to write (HDF5)")
     extract.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")

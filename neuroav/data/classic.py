@@ -79,15 +79,37 @@ def describe_clip(
     _check_clip(frames, t_us, audio, audio_rate)
     check_range("describe_clip", "bin_s", bin_s, 1e-3)
     edges_us = bin_edges(t_us, bin_s)
-    grey = luma(frames)
-    counts, _ = frames_to_counts(grey, t_us, edges_us, grid=GRID, contrast_on=contrast, contrast_off=contrast)
     num_bins = len(edges_us) - 1
     return Description(
         t_s=((edges_us[:-1] - edges_us[0]) * 1e-6).astype(np.float32),
         video=frame_cells(frames[representative_frames(t_us, edges_us)]),
         audio=log_mel(audio, audio_rate, num_bins * SUB_FRAMES, bin_s / SUB_FRAMES).reshape(num_bins, -1),
-        motion=np.minimum(counts.numpy(), np.iinfo(np.uint16).max).astype(np.uint16),
+        motion=motion_counts(frames, t_us, edges_us, contrast),
     )
+
+
+def motion_counts(
+    frames: NDArray[np.uint8], t_us: NDArray[np.int64], edges_us: NDArray[np.int64], contrast: float = 0.2
+) -> NDArray[np.uint16]:
+    """Count the events of RGB frames ``(F, H, W, 3)`` on a 16 x 16 grid between ``edges_us (T + 1,)``.
+
+    Args:
+        frames: uint8.
+        t_us: ``(F,)`` increasing times in microseconds.
+        edges_us: Edges of the bins in microseconds.
+        contrast: Event threshold in log intensity, dimensionless.
+
+    Returns:
+        ``(T, P, 16, 16)``; a count beyond 65535 stays there.
+
+    Example:
+        >>> frames = np.full((3, 64, 64, 3), 9, np.uint8)
+        >>> motion_counts(frames, np.arange(3) * 40_000, np.array([0, 80_000])).sum()
+        np.uint64(0)
+    """
+    grey = luma(frames)
+    counts, _ = frames_to_counts(grey, t_us, edges_us, grid=GRID, contrast_on=contrast, contrast_off=contrast)
+    return np.minimum(counts.numpy(), np.iinfo(np.uint16).max).astype(np.uint16)
 
 
 def _check_clip(frames: NDArray, t_us: NDArray, audio: NDArray, audio_rate: int) -> None:

@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,14 @@ import numpy as np
 from neuroav import __version__
 from neuroav.checks import NeuroavError, check_choice, fail
 from neuroav.cluster import map_cluster
+from neuroav.data.encoders.choice import (
+    AUDIO,
+    VIDEO,
+    EncoderChoice,
+    load_audio_encoder,
+    load_video_encoder,
+    parse_choice,
+)
 from neuroav.data.splits import PARTS
 from neuroav.data.store import ClipRecord, Store, StoreWriter, check_complete
 from neuroav.data.word_vectors import find_vectors
@@ -66,6 +75,7 @@ class _Described:
     has_audio: bool
     duration_s: float
     notes: str
+    audio_t_s: np.ndarray | None = None
 
 
 def read_labels(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> list[LabelRow]:
@@ -142,27 +152,50 @@ def _check_parts(where: str, rows: Sequence[LabelRow]) -> None:
                 raise fail(where, f"{part} classes kept out of training", f"{label!r} in {' and '.join(sorted(there))}")
 
 
-def describe_file(path: str) -> _Described | str:
+CLASSIC = EncoderChoice("classic")
+
+
+def describe_file(path: str, video: EncoderChoice = CLASSIC, audio: EncoderChoice = CLASSIC) -> _Described | str:
     """Decode and describe one clip in a worker; a clip that can't be is answered by the reason, in one line."""
-    from neuroav.data.classic import describe_clip
     from neuroav.events.io import read_clip
 
     try:
-        clip = read_clip(path, size=tuple(SETTINGS["frame_size"]), rgb=True, audio_rate=SETTINGS["audio_rate"])
-        steps = describe_clip(
-            clip.frames,
-            clip.t_us,
-            clip.audio,
-            clip.audio_rate,
-            bin_s=SETTINGS["bin_s"],
-            contrast=SETTINGS["contrast"],
-        )
+        rate = SETTINGS["audio_rate"] if audio.is_classic else load_audio_encoder(audio).rate
+        clip = read_clip(path, size=tuple(SETTINGS["frame_size"]), rgb=True, audio_rate=rate)
+        steps = _steps(path, clip, video, audio)
     except Exception as error:  # whatever one file does to a decoder, the others go on
         return _line(path, str(error)) or type(error).__name__
     gap_us = float(np.median(np.diff(clip.t_us))) if len(clip.t_us) > 1 else 0.0
     duration_s = (float(clip.t_us[-1] - clip.t_us[0]) + gap_us) / 1e6
     notes = "; ".join(_line(path, note) for note in clip.notes)
-    return _Described(steps.t_s, steps.video, steps.audio, steps.motion, clip.has_audio, duration_s, notes)
+    return _Described(**steps, has_audio=clip.has_audio, duration_s=duration_s, notes=notes)
+
+
+def _steps(path: str, clip: Any, video: EncoderChoice, audio: EncoderChoice) -> dict[str, Any]:
+    """Describe a decoded clip by the chosen encoders; motion has the steps of the video."""
+    from neuroav.data.classic import describe_clip, motion_counts
+
+    sound = clip.audio if audio.is_classic else np.zeros(0, np.float32)
+    bin_s, contrast = SETTINGS["bin_s"], SETTINGS["contrast"]
+    classic = describe_clip(clip.frames, clip.t_us, sound, clip.audio_rate, bin_s=bin_s, contrast=contrast)
+    steps: dict[str, Any] = {
+        "t_s": classic.t_s,
+        "video": classic.video,
+        "audio": classic.audio,
+        "motion": classic.motion,
+    }
+    if not video.is_classic:
+        from neuroav.data.encoders.windows import encode_video
+
+        encoder = load_video_encoder(video)
+        steps["t_s"], steps["video"] = encode_video(path, encoder)
+        edges_s = np.arange(len(steps["t_s"]) + 1) * (encoder.frames / encoder.fps)
+        steps["motion"] = motion_counts(clip.frames, clip.t_us, np.round(edges_s * 1e6).astype(np.int64), contrast)
+    if not audio.is_classic:
+        steps["audio_t_s"], steps["audio"] = load_audio_encoder(audio).encode(clip.audio)
+    elif not video.is_classic:
+        steps["audio_t_s"] = classic.t_s
+    return steps
 
 
 def _line(path: str, text: str) -> str:
@@ -177,6 +210,8 @@ def extract_command(
     workers: int | None = None,
     json_path: str | None = None,
     cluster: str | None = None,
+    video_encoder: str = "classic",
+    audio_encoder: str = "classic",
 ) -> int:
     """Run ``neuroav extract``: describe the labelled clips of ``folder`` and write the store ``out``.
 
@@ -191,6 +226,9 @@ def extract_command(
         workers: Processes; default one per core.
         json_path: Also write the report as JSON.
         cluster: Address of a dask scheduler whose workers describe the clips, in place of processes here.
+        video_encoder: ``classic``, or an encoder and its weights such as ``c3d:weights.pth``, see
+            :mod:`neuroav.data.encoders.choice`. Motion is counted in the same steps.
+        audio_encoder: The same for sound, such as ``vggish:weights.pth,pca.npz``.
 
     Returns:
         Exit status 0: at least one clip is in the store.
@@ -201,9 +239,15 @@ def extract_command(
     num_workers = workers if workers is not None else num_cores()
     if num_workers < 1:
         raise fail("extract", "at least 1 worker", str(num_workers))
+    video = parse_choice("--video-encoder", video_encoder, VIDEO)
+    audio = parse_choice("--audio-encoder", audio_encoder, AUDIO)
     rows = read_labels(labels, folder)
     class_names, class_vectors, sources = _classes(labels, rows, vectors)
-    settings = {**SETTINGS, "labels": f"{zlib.crc32(json.dumps([astuple(row) for row in rows]).encode()):08x}"}
+    settings = {
+        **SETTINGS,
+        **_descriptors(video, audio),
+        "labels": f"{zlib.crc32(json.dumps([astuple(row) for row in rows]).encode()):08x}",
+    }
     start = time.monotonic()
     left_out: dict[str, str] = {}
     if Path(out).exists():
@@ -220,13 +264,24 @@ def extract_command(
             out, class_names=class_names, class_vectors=class_vectors, settings=settings, provenance=provenance
         )
         with writer:
-            left_out = _describe_all(Path(folder), rows, writer, num_workers, cluster)
+            describe = partial(describe_file, video=video, audio=audio)
+            left_out = _describe_all(Path(folder), rows, writer, num_workers, describe, cluster)
             if not writer.done:
                 _write_json(json_path, {"rows": [], "left_out": left_out, "silent": []})
                 reasons = "; ".join(f"{file}: {reason}" for file, reason in list(left_out.items())[:_SHOWN])
                 raise fail(out, "at least one clip that can be described", f"none of {len(rows)} ({reasons})")
     _report(out, rows, left_out, time.monotonic() - start, json_path)
     return 0
+
+
+def _descriptors(video: EncoderChoice, audio: EncoderChoice) -> dict[str, Any]:
+    """Load the encoders once, so that unfit weights are refused before any clip is read; say which they are."""
+    if video.is_classic and audio.is_classic:
+        return {}
+    for choice, load in ((video, load_video_encoder), (audio, load_audio_encoder)):
+        if not choice.is_classic:
+            load(choice)
+    return {"descriptor": {"video": video.describe(), "audio": audio.describe()}}
 
 
 def _classes(labels: str, rows: Sequence[LabelRow], vectors: str) -> tuple[list[str], np.ndarray, dict[str, str]]:
@@ -249,7 +304,12 @@ def _classes(labels: str, rows: Sequence[LabelRow], vectors: str) -> tuple[list[
 
 
 def _describe_all(
-    folder: Path, rows: Sequence[LabelRow], writer: StoreWriter, workers: int, cluster: str | None
+    folder: Path,
+    rows: Sequence[LabelRow],
+    writer: StoreWriter,
+    workers: int,
+    describe: partial[_Described | str],
+    cluster: str | None,
 ) -> dict[str, str]:
     """Describe what is not done yet and write it in order; return the reason for each file left out."""
     todo = [row for row in rows if row.file not in writer.done]
@@ -260,10 +320,12 @@ def _describe_all(
     start, video_s = time.monotonic(), 0.0
     with Progress("extract", total=len(todo), unit="clip") as bar:
         if cluster is not None:
-            results = map_cluster(describe_file, paths, cluster, needs=[folder])
+            weights = [Path(path) for choice in describe.keywords.values() for path in choice.paths]
+            needs = [folder, *(path if path.is_dir() else path.parent for path in weights)]
+            results = map_cluster(describe, paths, cluster, needs=needs)
         else:
             preload = ["neuroav.data.classic", "neuroav.events.io"]
-            results = map_processes(describe_file, paths, min(workers, len(todo) or 1), preload=preload)
+            results = map_processes(describe, paths, min(workers, len(todo) or 1), preload=preload)
         for row, (_, found) in zip(todo, results, strict=True):
             if isinstance(found, str):
                 left_out[row.file] = found
@@ -286,6 +348,7 @@ def _record(row: LabelRow, found: _Described) -> ClipRecord:
         video=found.video,
         audio=found.audio,
         motion=found.motion,
+        audio_t_s=found.audio_t_s,
         extras={
             "has_audio": int(found.has_audio),
             "duration_s": found.duration_s,

@@ -56,8 +56,8 @@ def find_vectors(path: str | os.PathLike[str], phrases: Iterable[str]) -> dict[s
 
     Args:
         path: word2vec or GloVe as text, word2vec binary, fastText ``.vec`` or ``.bin``, the first three gzipped or
-            alone in a zip too; an ``.npz``, see :func:`neuroav.data.vectors.read_vectors`; or an ``.npy`` of a
-            dictionary from names to vectors.
+            alone in a zip too; an ``.npz``, see :func:`neuroav.data.vectors.read_vectors`; an ``.npy`` of a dictionary
+            from names to vectors; or the folder of a Hugging Face text encoder, which is shown each whole phrase.
         phrases: Class names or other words.
 
     Raises:
@@ -73,6 +73,11 @@ def find_vectors(path: str | os.PathLike[str], phrases: Iterable[str]) -> dict[s
         ('playing + flute', [0.7099999785423279, 0.7099999785423279])
     """
     where, unique = str(path), list(dict.fromkeys(phrases))
+    if Path(path, "config.json").is_file():
+        from neuroav.data.encoders.huggingface import text_vectors
+
+        values = text_vectors(where, unique)
+        return {p: _unit(where, PhraseVector(p, v)) for p, v in zip(unique, values, strict=True)}
     if not Path(path).is_file():
         raise fail(where, KINDS, "a folder" if Path(path).is_dir() else "no such file")
     with open(path, "rb") as file:

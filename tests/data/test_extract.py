@@ -315,3 +315,85 @@ def test_extract_takes_word_vectors_and_says_what_they_were_made_of(tmp_path):
         assert store.class_names == ["LongJump", "playing flute"]
         np.testing.assert_allclose(store.class_vectors, [[0, 1], [0.5**0.5, 0.5**0.5]], rtol=1e-6)
         assert store.provenance["class_vectors"] == {"LongJump": "long_jump", "playing flute": "playing + flute"}
+
+
+@pytest.fixture(scope="module")
+def tiny_weights(tmp_path_factory):
+    """Random weights of small C3D, VGGish and SeLaVi networks."""
+    import torch
+
+    from neuroav.data.encoders import c3d, selavi, vggish
+
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    torch.save(c3d.C3D(2, 8).state_dict(), folder / "c3d.pth")
+    torch.save(vggish.VGGish(4, 8, 4).state_dict(), folder / "vggish.pth")
+    both = {f"video_network.base.{k}": v for k, v in selavi.R2Plus1D(2, 3).state_dict().items()}
+    both |= {f"audio_network.base.{k}": v for k, v in selavi.ResNet9(2).state_dict().items()}
+    torch.save({"model": both}, folder / "selavi.pth")
+    return folder
+
+
+def encoded(folder, inputs, tmp_path, *options, workers="1"):
+    """Run the command on two good clips (1.0 s and 1.6 s of 10 frames per second) and a broken one."""
+    (tmp_path / "labels.csv").write_text("file,label\nb.mp4,Long jump\nsub/c.mp4,rain\ntext.mp4,dog\n")
+    argv = ["extract", str(folder), "--labels", inputs["labels"], "--vectors", inputs["vectors"], *options]
+    return main([*argv, "-o", str(tmp_path / "s.h5"), "--workers", workers])
+
+
+def test_published_encoders_keep_their_own_times(folder, inputs, tiny_weights, tmp_path):
+    options = ["--video-encoder", f"c3d:{tiny_weights / 'c3d.pth'}"]
+    options += ["--audio-encoder", f"vggish:{tiny_weights / 'vggish.pth'}"]
+    assert encoded(folder, inputs, tmp_path, *options, workers="2") == 0
+    with Store(tmp_path / "s.h5") as store:
+        assert store.names == ["b.mp4", "sub/c.mp4"]
+        clips = [store.clip(i) for i in range(2)]
+        described = store.settings["descriptor"]
+    np.testing.assert_allclose(clips[0].t_s, [0, 0.64])  # 25 frames are 16 and 9
+    np.testing.assert_allclose(clips[1].t_s, [0, 0.64, 1.28])  # 40 are 16, 16 and 8
+    assert [clip.video.shape for clip in clips] == [(2, 8), (3, 8)]
+    assert [clip.audio.shape for clip in clips] == [(1, 4), (1, 4)]
+    assert clips[0].audio_t_s.tolist() == [0]
+    assert described["video"]["name"] == "c3d"
+    assert described["video"]["files"] == ["c3d.pth"]
+    assert described["audio"]["name"] == "vggish"
+    decoded = read_clip(folder / "sub/c.mp4")
+    classic = describe_clip(decoded.frames, decoded.t_us, decoded.audio, decoded.audio_rate)
+    assert clips[1].motion.shape == (3, 2, 16, 16)
+    assert clips[1].motion.sum() == classic.motion.sum() > 100
+
+
+def test_one_encoder_beside_classic_descriptors(folder, inputs, tiny_weights, tmp_path, one_process):
+    assert encoded(folder, inputs, tmp_path, "--video-encoder", f"selavi:{tiny_weights / 'selavi.pth'}") == 0
+    decoded = read_clip(folder / "sub/c.mp4")
+    classic = describe_clip(decoded.frames, decoded.t_us, decoded.audio, decoded.audio_rate)
+    with Store(tmp_path / "s.h5") as store:
+        clip = store.clip(1)
+    np.testing.assert_array_equal(clip.t_s, [0])
+    np.testing.assert_array_equal(clip.audio, classic.audio)
+    np.testing.assert_array_equal(clip.audio_t_s, classic.t_s)
+    (tmp_path / "s.h5").unlink()
+    assert encoded(folder, inputs, tmp_path, "--audio-encoder", f"selavi:{tiny_weights / 'selavi.pth'}") == 0
+    with Store(tmp_path / "s.h5") as store:
+        clip = store.clip(1)
+    np.testing.assert_array_equal(clip.video, classic.video)
+    np.testing.assert_array_equal(clip.motion, classic.motion)
+    assert clip.audio.shape == (1, 16)
+    np.testing.assert_array_equal(clip.audio_t_s, [0])
+
+
+def test_other_weights_are_not_mixed_into_a_store(folder, inputs, tiny_weights, tmp_path, capsys, one_process):
+    option = ["--audio-encoder", f"vggish:{tiny_weights / 'vggish.pth'}"]
+    assert encoded(folder, inputs, tmp_path, *option) == 0
+    assert encoded(folder, inputs, tmp_path, *option) == 0
+    assert "is complete already" in capsys.readouterr().out
+    assert encoded(folder, inputs, tmp_path) == 2
+    assert "other descriptor" in capsys.readouterr().err
+
+
+def test_unfit_weights_are_refused_before_any_work(folder, inputs, tiny_weights, tmp_path, capsys):
+    assert encoded(folder, inputs, tmp_path, "--video-encoder", f"c3d:{tiny_weights / 'vggish.pth'}") == 2
+    assert "c3d" not in capsys.readouterr().out
+    assert not list(tmp_path.glob("s.h5*"))
+    assert main(["extract", "--simulate", "ucf", "--video-encoder", "classic", "-o", str(tmp_path / "s.h5")]) == 2
+    assert "--video-encoder" in capsys.readouterr().err

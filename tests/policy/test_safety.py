@@ -43,11 +43,12 @@ def names_used(node):
     return []
 
 
-def uses(tree, forbidden):
+def uses(tree, forbidden, but=()):
     """List ``line: name`` for every import or attribute that is, or lies in, a forbidden module."""
     return [
         f"{node.lineno}: {name}"
         for node in ast.walk(tree)
+        if node not in but
         for name in names_used(node)
         if any(f"{name}.".startswith(f"{one}.") for one in forbidden)
     ]
@@ -61,7 +62,18 @@ def unpickling(tree):
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle"
         if not (isinstance(node.value, ast.Constant) and node.value.value is False)
     ]
-    return uses(tree, PICKLES) + allowed
+    return uses(tree, PICKLES, but=tensors_only(tree)) + allowed
+
+
+def tensors_only(tree):
+    """The ``torch.load`` of every call that says ``weights_only=True``: it builds tensors and plain values."""
+    return [
+        node.func
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and dotted(node.func) == "torch.load"
+        for keyword in node.keywords
+        if keyword.arg == "weights_only" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True
+    ]
 
 
 def imported_at_module_level(tree, forbidden):
@@ -97,6 +109,9 @@ def test_torchvision_and_torchaudio_are_optional(modules):
         "from pickle import loads",
         "import joblib as j",
         "import torch\ntorch.load(path)",
+        "import torch\ntorch.load(path, weights_only=False)",
+        "import torch\ntorch.load(path, weights_only=flag)",
+        "load = torch.load",
         "from torch import load",
         "import numpy as np\nnp.load(path, allow_pickle=True)",
         "import numpy as np\nnp.load(path, allow_pickle=flag)",
@@ -108,6 +123,7 @@ def test_the_pickle_check_can_fail(source):
 
 def test_the_pickle_check_lets_good_code_pass():
     source = "import numpy as np\nnp.load(path, allow_pickle=False)\nmodel.load_state_dict(x)\ntorch.loads\n"
+    source += "torch.load(path, weights_only=True)\n"
     assert unpickling(ast.parse(source)) == []
 
 

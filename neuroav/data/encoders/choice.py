@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -67,7 +68,7 @@ def parse_choice(option: str, text: str, known: tuple[str, ...]) -> EncoderChoic
         if not (Path(path, "config.json") if name == "hf" else Path(path)).is_file():
             found = f"no config.json in {path}" if name == "hf" else f"no file {path}"
             raise fail(option, f"{name}:{needed}", found)
-    return EncoderChoice(name, paths)
+    return EncoderChoice(name, tuple(os.path.abspath(path) for path in paths))
 
 
 @lru_cache(maxsize=2)

@@ -1,8 +1,8 @@
 """SeLaVi's two encoders: R(2+1)D-18 for video and a residual network of nine layers for sound [asano2020selavi].
 
 The published "main" features come from them: 512 of each, one per second of video (30 frames at 112 x 112) and sound
-(257 bands of filter-bank energies at 24 kHz). The extraction that is released places its windows over the first part of
-a clip and lets them overlap; here each second has one window.
+(257 bands of filter-bank energies at 44.1 kHz) [avca]. The released extraction places its windows over the first part
+of a clip and lets them overlap; here each second has one window.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from neuroav.data.encoders.weights import device, fit_weights, read_weights, shape_of
 
-RATE, BANDS = 24_000, 257
-_LENGTH, _HOP, _FFT = 480, 240, 1024  # samples: 20 ms, 10 ms
+RATE, BANDS = 44_100, 257
+_LENGTH, _HOP, _FFT = 882, 441, 1024  # samples: 20 ms, 10 ms
 _SIDE = 112
 
 
@@ -161,7 +161,7 @@ class SeLaViVideoEncoder:
 
 
 class SeLaViAudioEncoder:
-    """SeLaVi's audio network over seconds of sound at 24 kHz, its sizes read from the weights.
+    """SeLaVi's audio network over seconds of sound at 44.1 kHz, its sizes read from the weights.
 
     Args:
         path: A checkpoint of SeLaVi.
@@ -193,10 +193,10 @@ def filter_bank(samples: np.ndarray) -> np.ndarray:
     """Return what SeLaVi's audio network is shown of one second: ``(257, 99)`` standardised log energies.
 
     Samples as 16-bit numbers with a pre-emphasis of 0.97, 20 ms every 10 ms without a window, power of 1024-point
-    transforms, 257 triangles from 0 Hz to 12 kHz, natural logarithm; then (x - 1.93) / 17.89.
+    transforms, 257 triangles from 0 to 22,050 Hz, natural logarithm; then (x - 1.93) / 17.89.
 
     Example:
-        >>> filter_bank(np.zeros(24_000, np.float32)).shape
+        >>> filter_bank(np.zeros(44_100, np.float32)).shape
         (257, 99)
     """
     whole = np.round(samples.astype(np.float64) * 32768)

@@ -48,7 +48,6 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 def _read(where: str, what: str) -> Any:
     import argparse
-    import pickle
 
     if where.endswith(".safetensors"):
         from safetensors import SafetensorError
@@ -61,7 +60,7 @@ def _read(where: str, what: str) -> Any:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # options beside the weights: plain values
             return torch.load(where, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, EOFError, OSError, TypeError) as error:
+    except Exception as error:  # a damaged file may raise nearly anything, one with code in it another
         raise fail(where, what, f"one that can't be read ({_line(error)})", _REMEDY) from error
 
 
