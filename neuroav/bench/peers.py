@@ -35,6 +35,7 @@ REMEDIES = {
         "(numba and metavision_sdk_base are needed)."
     ),
     "evlib": "Install it with: pip install evlib opencv-python-headless",
+    "src": "Put a checkout of github.com/ExplainableML/TCAF-GZSL on PYTHONPATH, and install what it imports.",
 }
 UNSORTED = "Prophesee, unsorted"
 PACKAGES = {"v2e": "v2ecore", "Prophesee": "metavision_core_ml", UNSORTED: "metavision_core_ml", "evlib": "evlib"}

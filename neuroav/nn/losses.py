@@ -12,6 +12,7 @@ from neuroav.checks import check_range, fail
 from neuroav.nn.project import MLP, StepBatchNorm
 
 Terms = dict[str, Tensor]
+DISTANCE_ROWS = 1024  # taken at a time, so that what lies between stays in the cache
 
 
 def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0) -> Tensor:
@@ -28,9 +29,22 @@ def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 
 def prototype_distances(embedding: Tensor, prototypes: Tensor) -> Tensor:
     """Euclidean distance of each row of ``embedding (B, D)`` to each of ``prototypes (K, D)``: ``(B, K)``.
 
-    The direct form is used: the matrix-product form is off by up to 0.03 in float32 at norms around 80.
+    By a matrix product in float64, rounded to the type of ``embedding``: several times faster than differences. In
+    float32 that form, which ``torch.cdist`` takes, is off by up to 0.03 at norms around 80; here by less than 1e-5 next
+    to 0, and by rounding elsewhere.
+
+    Example:
+        >>> prototype_distances(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2))
+        tensor([[5.]])
     """
-    return torch.cdist(embedding, prototypes, compute_mode="donot_use_mm_for_euclid_dist")
+    y = prototypes.double()
+    norms, turned = y.square().sum(1), -2 * y.t()
+    rows = []
+    for part in embedding.split(DISTANCE_ROWS):
+        x = part.double()
+        squared = torch.addmm(norms, x, turned) + x.square().sum(1, keepdim=True)
+        rows.append(squared.clamp_min(1e-30).sqrt().to(embedding.dtype))
+    return torch.cat(rows)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,6 +85,15 @@ def test_distances_are_euclidean_even_far_from_the_origin():
     np.testing.assert_allclose(distances_of(a, b).numpy(), expected, rtol=1e-5)
 
 
+def test_distances_of_many_clips_are_rounded_only_and_next_to_nothing_for_themselves():
+    a = 10 * rand(2500, 64, seed=1)
+    exact = np.sqrt(((a.double().numpy()[:, None] - a.double().numpy()[None, :5]) ** 2).sum(-1))
+    found = distances_of(a, a[:5]).numpy()
+    np.testing.assert_allclose(found, exact, rtol=1e-7, atol=1e-5)
+    assert torch.cdist(a, a[:5]).numpy()[range(5), range(5)].max() > 1e-3  # by a float32 matrix product
+    assert distances_of(a.double(), a[:5].double()).dtype == torch.float64
+
+
 def test_heads_compare_the_projected_clip_with_the_projected_word():
     model, x, vectors = heads(), rand(B, D, seed=3), rand(4, TEXT, seed=4)
     found = model.distances(x, vectors)
