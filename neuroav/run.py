@@ -249,6 +249,7 @@ def score(
             {
                 "model": experiment.name,
                 "test_set": test_set,
+                "text_order": task.store.settings.get("text_order", "by_name"),
                 "seed": experiment.seed,
                 "device": group.device_name,
                 **{k: getattr(found.result, k) for k in ("seen", "unseen", "hm", "zsl", "beta")},

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -119,13 +120,20 @@ def _prepare_store(data: StoreData) -> Task:
             "clips. Or give labels.csv a column part."
         )
         raise fail(data.store, f"clips in each of {', '.join(names)}", f"none in {', '.join(missing)}", remedy)
-    task = Task(data, store, {store.settings.get("simulated", "test"): split})
+    task = Task(data, store, {_test_set(store.settings): split})
     for unseen, seen in {"val_unseen": ["train"], "test_unseen": ["train", "val_seen", "val_unseen"]}.items():
         both = np.intersect1d(task.classes(unseen), task.classes(*seen))
         if len(both):
             found = f"{store.class_names[both[0]]!r} also in {' or '.join(seen)}"
             raise fail(data.store, f"classes of {unseen} that are nowhere else", found, "Change its clips' parts.")
     return task
+
+
+def _test_set(settings: dict[str, Any]) -> str:
+    """Name a store's test set such that results that can't be compared have different names."""
+    if "text_order" in settings:
+        return "{data_set}, {features} features, {split} split, class vectors {text_order}".format_map(settings)
+    return settings.get("simulated", "test")
 
 
 def _check_names(data: StoreData, known: Sequence[str]) -> None:

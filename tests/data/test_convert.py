@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,3 +194,17 @@ def test_averaged_archives_without_a_choice_of_features_say_so(published, tmp_pa
     with Store(tmp_path / "s.h5") as store:
         assert (store.settings["features"], store.settings["split"], len(store)) == ("cls", "main", 24)
         assert store.settings["layout"] == AVERAGED.name
+
+
+@pytest.mark.parametrize("order", ["by_name", "legacy"])
+def test_results_name_the_order_of_the_class_vectors(published, tmp_path, order):
+    published.write_tree(tmp_path)
+    convert(open_published(tmp_path, SEQUENCES, split="main"), tmp_path / "s.h5", order, quiet=True)
+    experiment = str(Path(__file__).resolve().parents[2] / "experiments" / "published.py")
+    settings = [f"data.store={tmp_path / 's.h5'}", "train.epochs=1", "train.batches=2", "train.batch_size=16"]
+    options = [word for value in settings for word in ("--set", value)]
+    assert main(["run", f"{experiment}:pooled", *options, "--out", str(tmp_path / "run")]) == 0
+    (row,) = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
+    assert row["text_order"] == order
+    assert row["test_set"] == f"ucf, cls features, main split, class vectors {order}"
+    assert row["num_clips"] == 12
