@@ -53,7 +53,9 @@ def _demo(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     from neuroav.run import run_command
 
-    return run_command(args.experiment, overrides=args.set, out=args.out, json_path=args.json)
+    return run_command(
+        args.experiment, overrides=args.set, out=args.out, json_path=args.json, tensorboard=args.tensorboard
+    )
 
 
 def _eval(args: argparse.Namespace) -> int:
@@ -207,6 +209,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("experiment", metavar="FILE.py:NAME", help="a function that returns an Experiment")
     run.add_argument("--set", action="append", default=[], metavar="a.b=value", help="override one configuration value")
     run.add_argument("--out", default=None, help="run directory (default: runs/NAME); an unfinished one is resumed")
+    run.add_argument("--tensorboard", action="store_true", help="also write curves for TensorBoard into the directory")
     run.set_defaults(handler=_run)
 
     evaluate = verbs.add_parser("eval", help="evaluate a finished run again")

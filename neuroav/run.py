@@ -2,7 +2,7 @@
 
 A run directory holds ``config.json``, ``versions.json``, ``metrics.jsonl`` (a line per epoch), ``stage1.safetensors``
 (and ``stage2``: model, optimiser and random state, to go on from after a kill), ``model.safetensors`` (the evaluated
-weights), ``results.json``, ``arrays.npz`` (what the report draws) and ``report.html``.
+weights), ``results.json``, ``arrays.npz`` (what the report draws), ``report.html`` and, if asked for, ``tensorboard``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
@@ -41,7 +41,7 @@ from neuroav.task import Task, prepare
 from neuroav.train.checkpoint import TEMPORARY, load_json, load_tensors, replacing, save_json, save_tensors, writing
 from neuroav.train.display import watching
 from neuroav.train.group import ALONE, Group, is_first, joined
-from neuroav.train.log import JsonLines, Watch
+from neuroav.train.log import JsonLines, TensorBoard, Watch
 from neuroav.train.loop import TwoStage, Validated, fit
 from neuroav.train.seed import seed_torch
 
@@ -499,7 +499,13 @@ def _finished_epochs(folders: Sequence[Path]) -> int:
 # ------------------------------------------------------------------------------------------------------ the commands
 
 
-def run_command(reference: str, overrides: Sequence[str], out: str | None, json_path: str | None) -> int:
+def run_command(
+    reference: str,
+    overrides: Sequence[str],
+    out: str | None,
+    json_path: str | None,
+    tensorboard: bool = False,
+) -> int:
     """``neuroav run``: train and evaluate one experiment, write its report, print its table.
 
     A finished run of the same experiment is shown again, its page written if a kill came before that.
@@ -511,8 +517,12 @@ def run_command(reference: str, overrides: Sequence[str], out: str | None, json_
             return 0
         sys.stderr.write(f"{folder} holds this experiment's finished run; nothing was trained.\n")
         return _show(load_json(folder / "results.json"), folder, json_path)
-    with watching(experiment.name, quiet=not is_first()) as watch:
-        results = run_experiment(experiment, folder, [watch])
+    with ExitStack() as stack:
+        watches = [stack.enter_context(watching(experiment.name, quiet=not is_first()))]
+        if tensorboard and is_first():
+            watches.append(TensorBoard(folder / "tensorboard"))
+            stack.callback(watches[-1].close)
+        results = run_experiment(experiment, folder, watches)
     return _show(results, folder, json_path) if is_first() else 0
 
 

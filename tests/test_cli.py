@@ -100,7 +100,8 @@ def test_a_killed_command_goes_on_when_it_is_given_again(here, capfd):
     assert process.wait() == -signal.SIGKILL
     assert main(["run", "exp.py:two"]) == 2  # not with other settings
     assert "got one of another" in capfd.readouterr().err
-    assert main(["run", "exp.py:two", "--set", "train.epochs=8"]) == 0
+    assert main(["run", "exp.py:two", "--set", "train.epochs=8", "--tensorboard"]) == 0
+    assert len(list((here / "runs" / "two" / "tensorboard").iterdir())) == 1
     lines = (here / "runs" / "two" / "metrics.jsonl").read_text().splitlines()
     first = [epoch["index"] for epoch in map(json.loads, lines) if epoch["stage"] == 1]
     assert first == list(range(8))

@@ -111,7 +111,6 @@ class Panel(Display):
 
     def show(self) -> None:
         """Draw the panel again."""
-        from rich.console import Group
         from rich.panel import Panel as Frame
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -120,8 +119,10 @@ class Panel(Display):
         table = Table.grid(padding=(0, 2))
         for key, value in self.facts().items():
             table.add_row(Text(key, style="bold"), Text(value))
-        bar = ProgressBar(total=self.epochs * self.batches, completed=self.done)
-        self._live.update(Frame(Group(bar, table), title=Text(self.title)), refresh=True)
+        rows = Table.grid(expand=True)
+        rows.add_row(ProgressBar(total=self.epochs * self.batches, completed=self.done))
+        rows.add_row(table)
+        self._live.update(Frame(rows, title=Text(self.title)), refresh=True)
 
     def close(self) -> None:
         """Take the panel away, so that results are printed below what was there before."""

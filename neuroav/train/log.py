@@ -6,9 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from neuroav.checks import fail
 from neuroav.train.checkpoint import writing
 
 
@@ -66,3 +68,45 @@ class JsonLines(Watch):
         """Write the line."""
         with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"stage": self.number, **vars(epoch)}) + "\n")
+
+
+class TensorBoard(Watch):
+    """Curves for TensorBoard in ``folder``, begun anew; a point for each epoch, at the number of batches so far.
+
+    Written by tensorboardX, which needs neither TensorFlow nor TensorBoard itself.
+
+    Raises:
+        InputError: If tensorboardX is not installed.
+    """
+
+    def __init__(self, folder: Path):
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            remedy = "Install it: pip install 'neuroav[tensorboard]'."
+            raise fail("--tensorboard", "tensorboardX", "no such package", remedy) from None
+        self.folder, self.batches, self.prefix = folder, 0, ""
+        self._make = lambda: SummaryWriter(str(folder))
+        self._writer: Any = None
+
+    def stage(self, number: int, epochs: int, batches: int) -> None:
+        """Begin anew with the first stage."""
+        if self._writer is None:
+            for old in self.folder.glob("events.out.tfevents.*"):
+                old.unlink()
+            self._writer = self._make()
+        self.prefix, self.batches = f"stage{number}", batches
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Add the points of an epoch."""
+        figures = {"loss": epoch.loss, "validation_hm": epoch.hm, "beta": epoch.beta, "learning_rate": epoch.lr}
+        figures |= {f"loss_terms/{name}": value for name, value in epoch.terms.items()}
+        figures |= {f"spike_rates/{name}": value for name, value in epoch.rates.items()}
+        for name, value in figures.items():
+            self._writer.add_scalar(f"{self.prefix}/{name}", value, (epoch.index + 1) * self.batches)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
