@@ -163,7 +163,7 @@ def _load(folder: str, kind: str, **options: Any) -> Any:
         with warnings.catch_warnings():  # remarks on how its files could be written differently
             warnings.simplefilter("ignore")
             return factory(folder, **_LOCAL, **options)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError) as error:
+    except Exception as error:  # a damaged file may raise nearly anything, one with code in it another
         text = " ".join(str(error).split())[:160]
         raise fail(folder, f"what {kind} can read", text) from error
 
