@@ -281,6 +281,7 @@ def _descriptors(video: EncoderChoice, audio: EncoderChoice) -> dict[str, Any]:
     for choice, load in ((video, load_video_encoder), (audio, load_audio_encoder)):
         if not choice.is_classic:
             load(choice)
+            load.cache_clear()  # the workers have their own
     return {"descriptor": {"video": video.describe(), "audio": audio.describe()}}
 
 
