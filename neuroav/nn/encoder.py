@@ -29,8 +29,8 @@ class FourierTime(nn.Module):
 
     def forward(self, t_s: Tensor) -> Tensor:
         """Embed ``t_s (...)`` in seconds: ``(..., D)``."""
-        twice = torch.stack([t_s, t_s], -1).to(self.frequency.dtype)
-        angle = 2 * math.pi * (twice @ self.frequency)
+        time = t_s.unsqueeze(-1).to(self.frequency.dtype)
+        angle = 2 * math.pi * (time * self.frequency[0] + time * self.frequency[1])  # no product that autocast rounds
         return self.linear(torch.cat([angle.sin(), angle.cos()], -1))
 
 

@@ -76,6 +76,9 @@ def test_time_features_by_hand():
     angles = [2 * math.pi * 0.75 * 0.96, 2 * math.pi * 1.0 * 0.96]
     expected = [math.sin(angles[0]), math.sin(angles[1]), math.cos(angles[0]), math.cos(angles[1])]
     torch.testing.assert_close(time(torch.tensor([0.96]))[0].detach(), torch.tensor(expected))
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        late = time(torch.tensor([100.64]))[0]
+    assert late[1].item() == pytest.approx(math.sin(2 * math.pi * 0.64), abs=0.01)  # bfloat16 would miss the phase
     assert [name for name, _ in time.named_buffers()] == ["frequency"]  # fixed, and saved with the model
     assert FourierTime(256, std=10.0).frequency.std() == pytest.approx(10, rel=0.1)
 

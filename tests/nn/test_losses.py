@@ -91,7 +91,8 @@ def test_distances_of_many_clips_are_rounded_only_and_next_to_nothing_for_themse
     found = distances_of(a, a[:5]).numpy()
     np.testing.assert_allclose(found, exact, rtol=1e-7, atol=1e-5)
     assert torch.cdist(a, a[:5]).numpy()[range(5), range(5)].max() > 1e-3  # by a float32 matrix product
-    assert distances_of(a.double(), a[:5].double()).dtype == torch.float64
+    types = {torch.float64: torch.float64, torch.float32: torch.float32, torch.bfloat16: torch.float32}
+    assert all(distances_of(a[:9].to(kind), a[:5].to(kind)).dtype == found for kind, found in types.items())
 
 
 def test_heads_compare_the_projected_clip_with_the_projected_word():
