@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -62,7 +62,7 @@ def _moments(values: np.ndarray | StoredRows) -> tuple[Tensor, Tensor]:
 class ClipData:
     """Clips ready to be batched, standardised as they are.
 
-    A batch that was announced by :meth:`expect` is read and put together in a thread of its own meanwhile.
+    Batches that were announced by :meth:`expect` are read and put together in a thread of their own meanwhile.
 
     Args:
         clips: as loaded from a store.
@@ -87,6 +87,7 @@ class ClipData:
         self.events_per_step = statistics.events_per_step
         self._reader: ThreadPoolExecutor | None = None
         self._expected: dict[bytes, Future[Batch]] = {}
+        self._expected_before: dict[bytes, Future[Batch]] = {}
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -106,28 +107,34 @@ class ClipData:
             events_per_step=self.events_per_step,
         )
 
-    def expect(self, indices: np.ndarray) -> None:
-        """Begin to put together the batch that :meth:`batch` will be asked for next; an earlier one is forgotten."""
+    def expect(self, batches: Iterable[np.ndarray]) -> None:
+        """Begin to put together batches that :meth:`batch` will be asked for after those that it is asked for now.
+
+        Those of the call before are kept, and forgotten by the next one.
+        """
         if self._reader is None:
             self._reader = ThreadPoolExecutor(1, "neuroav-batches")
-        for future in self._expected.values():
+        for future in self._expected_before.values():
             future.cancel()
-        self._expected = {indices.tobytes(): self._reader.submit(self._collate, torch.from_numpy(indices))}
+        self._expected_before = self._expected
+        self._expected = {
+            indices.tobytes(): self._reader.submit(self._collate, torch.from_numpy(indices)) for indices in batches
+        }
 
     def batch(self, indices: Tensor | np.ndarray) -> Batch:
         """Collate clips ``indices (B,)``, padded to the longest; padding is zero and marked invalid."""
         indices = torch.as_tensor(indices)
-        expected = self._expected.pop(indices.numpy().tobytes(), None)
+        key = indices.numpy().tobytes()
+        expected = self._expected_before.pop(key, None) or self._expected.pop(key, None)
         return self._collate(indices) if expected is None else expected.result()
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """All clips in stored order, as for evaluation; the next batch is put together while one is used."""
         pieces = [np.arange(i, min(i + batch_size, len(self))) for i in range(0, len(self), batch_size)]
         for piece, following in zip_longest(pieces, pieces[1:]):
-            batch = self.batch(piece)
             if following is not None:
-                self.expect(following)
-            yield batch
+                self.expect([following])
+            yield self.batch(piece)
 
     def _collate(self, indices: Tensor) -> Batch:
         statistics, label = self._statistics, self.labels[indices]
@@ -181,10 +188,11 @@ def class_balanced(labels: np.ndarray, size: int, rng: np.random.Generator) -> n
         >>> bool(400 < (labels[drawn] == 1).sum() < 600)
         True
     """
-    classes, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    order = np.argsort(inverse, kind="stable")
+    counts = np.bincount(labels)
+    counts = counts[counts > 0]
+    order = np.argsort(labels, kind="stable")
     first = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    chosen = rng.integers(len(classes), size=size)
+    chosen = rng.integers(len(counts), size=size)
     return order[first[chosen] + (rng.random(size) * counts[chosen]).astype(np.int64)]
 
 

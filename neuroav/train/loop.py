@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -200,6 +201,9 @@ class _Run:
         labels, config, begun = self.data.labels.numpy(), self.config, self.begun
         while begun.batches < config.batches:
             shards = draw(labels, config.batch_size, config.shards, begun.sampler)
+            if begun.batches + 1 < config.batches:
+                ahead = draw(labels, config.batch_size, config.shards, deepcopy(begun.sampler))
+                self.data.expect(ahead[shard][0] for shard in self.streams.mine)
             for name, value in self.stepper.step(self.data, shards).items():
                 begun.sums[name] = begun.sums.get(name, torch.zeros_like(value)) + value
             begun.batches += 1

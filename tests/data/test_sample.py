@@ -155,11 +155,12 @@ def assert_equal_batches(one, other):
 
 
 def test_an_expected_batch_is_the_one_asked_for(data):
-    data.expect(np.array([1, 2]))
+    data.expect([np.array([1, 2]), np.array([3])])
+    data.expect([np.array([0])])  # the one after it, before it is asked for
     assert_equal_batches(data.batch(np.array([1, 2])), data.batch(np.array([1, 2])))
-    data.expect(np.array([0]))
+    assert data.batch(np.array([3])).label.tolist() == [2]
     assert data.batch(np.array([3, 1])).label.tolist() == [2, 0]  # another one than expected
-    data.expect(np.array([9]))
+    data.expect([np.array([9])])
     with pytest.raises(IndexError):  # in the thread, told here
         data.batch(np.array([9]))
 

@@ -32,7 +32,10 @@ class Clips:
     def __init__(self):
         self.labels = torch.arange(40) % 4
         self.rows = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
-        self.drawn = []
+        self.drawn, self.expected = [], []
+
+    def expect(self, batches):
+        self.expected += [indices.tolist() for indices in batches]
 
     def batch(self, indices):
         self.drawn.append(indices.tolist())
@@ -101,6 +104,13 @@ def test_the_second_stage_stops_after_the_given_epoch_and_keeps_it():
     assert fitted.best == 2
     assert len(fitted.history) == len(after) == 3
     assert equal(model.state_dict(), after[2])
+
+
+def test_batches_are_announced_a_step_ahead_within_an_epoch():
+    data = Clips()
+    train(dataclasses.replace(CONFIG, batches=4), data=data)
+    assert len(data.drawn) == 24
+    assert data.expected == [batch for i, batch in enumerate(data.drawn) if i % 4]
 
 
 def test_history_adds_up_the_terms_and_notes_the_rate_used():

@@ -23,6 +23,9 @@ class Clips:
 
     labels = torch.arange(24) % 4
 
+    def expect(self, batches):
+        self.expected = [indices.tolist() for indices in batches]
+
     def batch(self, indices):
         return ROWS[indices]
 

@@ -1,0 +1,216 @@
+"""Simulated VGGSound at scale: how long a training step waits for its batch, peak memory, and what cost grows with.
+
+Command: ``python experiments/data_scale.py FOLDER [--share S]`` (CPU, 4 GB of disk for the stores of ``main`` features
+         and 25 GB for those of ``cls`` at share 1; minutes to make each where FOLDER does not hold it yet).
+Writes ``experiments/results/data_scale_<date>.{json,md,svg}``. Each training run is a process of its own. A step waits
+from asking for its batch to having it; every other batch is announced a step ahead, as the training loop does, or none.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics as stats
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from neuroav import models
+from neuroav.baselines.pooled import PooledMLPConfig
+from neuroav.bench.machine import machine, resident_bytes
+from neuroav.config import SimulatedData
+from neuroav.data.sample import Statistics, in_batch_negatives
+from neuroav.data.synthetic import SyntheticConfig, generate
+from neuroav.mdft.model import FeatureEvents, MDFTConfig
+from neuroav.task import Task, prepare
+from neuroav.train.checkpoint import save_json
+from neuroav.train.step import draw
+
+RESULTS = Path(__file__).parent / "results"
+# features, model, its configuration, clips in a batch (the released loops'), steps timed
+RUNS: dict[str, tuple[str, str, Any, int, int]] = {
+    "mdft": ("main", "mdft", MDFTConfig(events=FeatureEvents()), 256, 8),
+    "pooled": ("main", "pooled", PooledMLPConfig(inputs=("audio", "video")), 256, 60),
+    "tcaf": ("cls", "tcaf", None, 64, 8),
+}
+SIZES = (0.01, 0.02, 0.04, 0.08)  # shares of VGGSound's clips
+STRETCHES = (0.5, 1.0, 2.0, 4.0)  # at the second share
+WARM_UP = 2
+
+
+def simulated(folder: Path, config: SyntheticConfig) -> Task:
+    """The store of ``config`` in ``folder``, made where it is not there yet."""
+    name = f"{config.benchmark}-{config.features}-{config.share:g}-{config.stretch:g}.h5"
+    return prepare(SimulatedData(store=str(folder / name), simulate=config))
+
+
+def train(folder: Path, name: str, share: float) -> dict[str, Any]:
+    """Stage 1's data and some steps on it; seconds waited and worked, and the peak of this process's memory."""
+    features, model_name, config, batch_size, steps = RUNS[name]
+    task = simulated(folder, SyntheticConfig(benchmark="vggsound", features=features, share=share))
+    start, parts = time.perf_counter(), next(iter(task.parts.values()))
+    statistics = Statistics.of(task.load(parts["train"]))
+    data = task.data(parts["train"], statistics)
+    val = task.data(np.concatenate([parts["val_seen"], parts["val_unseen"]]), statistics)
+    ready, model = time.perf_counter() - start, models.build(model_name, data.spec, config)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4)
+    rng, labels = np.random.default_rng(0), data.labels.numpy()
+    result = {"loading_s": ready, "train_clips": len(data), "val_clips": len(val), "batch": batch_size, "steps": steps}
+    for announced in (True, False):
+        waits, works, following = [], [], draw(labels, batch_size, 1, rng)
+        for _ in range(steps + WARM_UP):
+            clips, following = following[0][0], draw(labels, batch_size, 1, rng)
+            negatives = torch.from_numpy(in_batch_negatives(labels[clips], rng))
+            if announced:
+                data.expect([following[0][0]])
+            begun = time.perf_counter()
+            batch = data.batch(clips)
+            got = time.perf_counter()
+            optimizer.zero_grad()
+            torch.stack(list(model.loss(batch, negatives).values())).sum().backward()
+            optimizer.step()
+            waits.append(got - begun)
+            works.append(time.perf_counter() - got)
+        waits, works = waits[WARM_UP:], works[WARM_UP:]
+        key = "announced" if announced else "asked"
+        result[key] = {
+            "wait_share": sum(waits) / (sum(waits) + sum(works)),
+            "wait_s": stats.median(waits),
+            "work_s": stats.median(works),
+        }
+    return result | {"peak_bytes": resident_bytes(), "data_bytes": _data_bytes(task)}
+
+
+def _data_bytes(task: Task) -> int:
+    """Bytes of all features of the store in memory, if they were."""
+    clip = task.store.load([0])
+    return 4 * int(
+        task.store.lengths.sum() * clip.video.shape[1] + task.store.audio_lengths.sum() * clip.audio.shape[1]
+    )
+
+
+def grow(folder: Path) -> list[dict[str, float]]:
+    """Seconds to write a store, to read it with statistics, and to batch every clip, against clips and steps."""
+    base = SyntheticConfig(benchmark="vggsound", share=SIZES[1])
+    configs = [("clips", dataclasses.replace(base, share=share)) for share in SIZES]
+    configs += [("steps", dataclasses.replace(base, stretch=stretch)) for stretch in STRETCHES]
+    rows = []
+    for against, config in configs:
+        path = folder / "growing.h5"
+        path.unlink(missing_ok=True)
+        start = time.perf_counter()
+        generate(config, path, quiet=True)
+        written = time.perf_counter()
+        task = prepare(SimulatedData(store=str(path), simulate=config))
+        everything = np.arange(len(task.store))
+        data = task.data(everything, Statistics.of(task.load(everything)))
+        loaded = time.perf_counter()
+        for batch in data.in_order(256):
+            assert batch.size
+        row = {"write_s": written - start, "load_s": loaded - written, "batch_s": time.perf_counter() - loaded}
+        rows.append({"against": against, "clips": len(task.store), "steps": int(task.store.lengths[0]), **row})
+        task.store.close()
+        path.unlink()
+    return rows
+
+
+def draw_growth(rows: list[dict[str, float]], path: Path) -> None:
+    """Two panels, seconds against clips and against steps per clip, with straight lines fitted."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((9, 3.6), layout="constrained")
+    for ax, against in zip(figure.subplots(1, 2), ("clips", "steps"), strict=True):
+        chosen = [row for row in rows if row["against"] == against]
+        x = np.array([row[against] for row in chosen])
+        for key, label in (("write_s", "write"), ("load_s", "load, statistics"), ("batch_s", "batch every clip")):
+            y = np.array([row[key] for row in chosen])
+            (points,) = ax.plot(x, y, "o", label=label)
+            slope, begin = np.polyfit(x, y, 1)
+            ax.plot([0, x[-1]], [begin, begin + slope * x[-1]], color=points.get_color(), lw=0.8)
+        fixed = f"{chosen[0]['steps']:g} steps each" if against == "clips" else f"{chosen[0]['clips']:g} clips"
+        ax.set(
+            xlim=0, ylim=0, xlabel="clips" if against == "clips" else "steps per clip", ylabel="seconds", title=fixed
+        )
+        ax.legend(frameon=False)
+    figure.suptitle("Simulated VGGSound, 512 + 512 features: cost and straight lines fitted to it", fontsize=10)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def straightness(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """R squared of a straight line through each cost."""
+    found: dict[str, dict[str, float]] = {}
+    for against in ("clips", "steps"):
+        chosen = [row for row in rows if row["against"] == against]
+        x = np.array([row[against] for row in chosen])
+        for key in ("write_s", "load_s", "batch_s"):
+            y = np.array([row[key] for row in chosen])
+            found.setdefault(against, {})[key] = float(np.corrcoef(x, y)[0, 1] ** 2)
+    return found
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result in Markdown."""
+    where = result["machine"]
+    lines = [
+        "# Simulated VGGSound: waiting for data, memory, growth",
+        "",
+        f"`python experiments/data_scale.py`; {where['cpu']}, {where['cores']} cores, "
+        f"load {where['load_average'][0]:.1f}, {where['memory_bytes'] / 2**30:.0f} GiB; torch {where['torch']}, {result['threads']} thread(s), "
+        f"neuroav {where['neuroav']} at {where['commit']}, {where['date']}. Features are simulated.",
+        "",
+        "| model | features | share of clips | train + val clips | features, GB | batch | step, s "
+        "| waits, announced | waits, asked | loading, s | peak, GiB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in result["training"].items():
+        told, asked = row["announced"], row["asked"]
+        lines.append(
+            f"| {name} | {RUNS[name][0]} | {row['share']:g} | {row['train_clips']} + {row['val_clips']} "
+            f"| {row['data_bytes'] / 1e9:.1f} | {row['batch']} | {told['work_s']:.3f} "
+            f"| {told['wait_share']:.2%} | {asked['wait_share']:.2%} | {row['loading_s']:.0f} "
+            f"| {row['peak_bytes'] / 2**30:.2f} |"
+        )
+    lines += ["", "| | " + " | ".join(next(iter(result["straight"].values()))) + " |", "|---|---|---|---|"]
+    for against, values in result["straight"].items():
+        lines.append(f"| R² against {against} | " + " | ".join(f"{value:.4f}" for value in values.values()) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--share", type=float, default=1.0, help="of the clips with cls features (main: all)")
+    parser.add_argument("--run", choices=RUNS, help="only this training run, as JSON on standard output")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.run:
+        sys.stdout.write(json.dumps(train(args.folder, args.run, args.share)) + "\n")
+        return
+    training = {}
+    for name, (features, *_) in RUNS.items():
+        share = args.share if features == "cls" else 1.0
+        command = [sys.executable, __file__, str(args.folder), "--run", name, "--share", str(share)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        training[name] = {"share": share, **json.loads(done.stdout.splitlines()[-1])}
+    rows = grow(args.folder)
+    result = {
+        "machine": machine(),
+        "threads": torch.get_num_threads(),
+        "training": training,
+        "growth": rows,
+        "straight": straightness(rows),
+    }
+    path = RESULTS / f"data_scale_{datetime.now(UTC).date()}"
+    save_json(path.with_suffix(".json"), result)
+    path.with_suffix(".md").write_text(table(result), encoding="utf-8")
+    draw_growth(rows, path.with_suffix(".svg"))
+
+
+if __name__ == "__main__":
+    main()
