@@ -159,9 +159,10 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         "# Simulated VGGSound: waiting for data, memory, growth",
         "",
-        f"`python experiments/data_scale.py`; {where['cpu']}, {where['cores']} cores, "
-        f"load {where['load_average'][0]:.1f}, {where['memory_bytes'] / 2**30:.0f} GiB; torch {where['torch']}, {result['threads']} thread(s), "
-        f"neuroav {where['neuroav']} at {where['commit']}, {where['date']}. Features are simulated.",
+        f"`python experiments/data_scale.py`; {where['cpu']}, {where['cores']} cores, load "
+        f"{where['load_average'][0]:.1f}, {where['memory_bytes'] / 2**30:.0f} GiB; torch {where['torch']}, "
+        f"{result['threads']} thread(s), neuroav {where['neuroav']} at {where['commit']}, {where['date']}. "
+        "Features are simulated.",
         "",
         "| model | features | share of clips | train + val clips | features, GB | batch | step, s "
         "| waits, announced | waits, asked | loading, s | peak, GiB |",

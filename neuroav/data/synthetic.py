@@ -294,7 +294,7 @@ def generate(config: SyntheticConfig, path: str | os.PathLike[str], *, quiet: bo
         Progress(settings["simulated"], total=len(clips), unit="clip", quiet=quiet) as bar,
     ):
         for clip in clips:
-            if _name(names[clip.label], clip) not in writer:
+            if _name(names[clip.label], clip) not in writer.done:
                 writer.write(world.record(clip, names[clip.label]))
             bar.update()
 
