@@ -22,7 +22,7 @@ EXAMPLES = """examples:
   neuroav eval runs/mdft
 """
 
-OF_CLIPS = ("folder", "labels", "workers", "cluster", "video_encoder", "audio_encoder")
+OF_CLIPS = ("folder", "labels", "workers", "cluster", "video_encoder", "audio_encoder", "align")
 PUBLISHED = ("dataset", "split", "text_order")  # options of --from-avca and --from-tcaf alone
 
 
@@ -115,6 +115,7 @@ def _extract(args: argparse.Namespace) -> int:
         cluster=args.cluster,
         video_encoder=args.video_encoder or "classic",
         audio_encoder=args.audio_encoder or "classic",
+        align=args.align,
     )
 
 
@@ -263,6 +264,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME:FILE",
         help="classic (default), vggish:WEIGHTS[,PCA], selavi:WEIGHTS, hf:FOLDER",
     )
+    extract.add_argument("--align", action="store_true", help="bring sound onto the steps of the video, as MDFT needs")
     extract.add_argument("-o", "--out", required=True, help="feature store to write (HDF5)")
     extract.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
     extract.set_defaults(handler=_extract)

@@ -155,7 +155,9 @@ def _check_parts(where: str, rows: Sequence[LabelRow]) -> None:
 CLASSIC = EncoderChoice("classic")
 
 
-def describe_file(path: str, video: EncoderChoice = CLASSIC, audio: EncoderChoice = CLASSIC) -> _Described | str:
+def describe_file(
+    path: str, video: EncoderChoice = CLASSIC, audio: EncoderChoice = CLASSIC, align: bool = False
+) -> _Described | str:
     """Decode and describe one clip in a worker; a clip that can't be is answered by the reason, in one line."""
     from neuroav.events.io import read_clip
 
@@ -163,6 +165,10 @@ def describe_file(path: str, video: EncoderChoice = CLASSIC, audio: EncoderChoic
         rate = SETTINGS["audio_rate"] if audio.is_classic else load_audio_encoder(audio).rate
         clip = read_clip(path, size=tuple(SETTINGS["frame_size"]), rgb=True, audio_rate=rate)
         steps = _steps(path, clip, video, audio)
+        if align and "audio_t_s" in steps:
+            from neuroav.data.encoders.windows import on_steps
+
+            steps["audio"] = on_steps(steps.pop("audio_t_s"), steps["audio"], steps["t_s"])
     except Exception as error:  # whatever one file does to a decoder, the others go on
         return _line(path, str(error)) or type(error).__name__
     gap_us = float(np.median(np.diff(clip.t_us))) if len(clip.t_us) > 1 else 0.0
@@ -212,6 +218,7 @@ def extract_command(
     cluster: str | None = None,
     video_encoder: str = "classic",
     audio_encoder: str = "classic",
+    align: bool = False,
 ) -> int:
     """Run ``neuroav extract``: describe the labelled clips of ``folder`` and write the store ``out``.
 
@@ -229,6 +236,7 @@ def extract_command(
         video_encoder: ``classic``, or an encoder and its weights such as ``c3d:weights.pth``, see
             :mod:`neuroav.data.encoders.choice`. Motion is counted in the same steps.
         audio_encoder: The same for sound, such as ``vggish:weights.pth,pca.npz``.
+        align: Bring sound onto the steps of the video, for models that compare the two step by step, such as MDFT.
 
     Returns:
         Exit status 0: at least one clip is in the store.
@@ -245,7 +253,7 @@ def extract_command(
     class_names, class_vectors, sources = _classes(labels, rows, vectors)
     settings = {
         **SETTINGS,
-        **_descriptors(video, audio),
+        **_descriptors(video, audio, align),
         "labels": f"{zlib.crc32(json.dumps([astuple(row) for row in rows]).encode()):08x}",
     }
     start = time.monotonic()
@@ -264,7 +272,7 @@ def extract_command(
             out, class_names=class_names, class_vectors=class_vectors, settings=settings, provenance=provenance
         )
         with writer:
-            describe = partial(describe_file, video=video, audio=audio)
+            describe = partial(describe_file, video=video, audio=audio, align=align)
             left_out = _describe_all(Path(folder), rows, writer, num_workers, describe, cluster)
             if not writer.done:
                 _write_json(json_path, {"rows": [], "left_out": left_out, "silent": []})
@@ -274,7 +282,7 @@ def extract_command(
     return 0
 
 
-def _descriptors(video: EncoderChoice, audio: EncoderChoice) -> dict[str, Any]:
+def _descriptors(video: EncoderChoice, audio: EncoderChoice, align: bool) -> dict[str, Any]:
     """Load the encoders once, so that unfit weights are refused before any clip is read; say which they are."""
     if video.is_classic and audio.is_classic:
         return {}
@@ -282,7 +290,7 @@ def _descriptors(video: EncoderChoice, audio: EncoderChoice) -> dict[str, Any]:
         if not choice.is_classic:
             load(choice)
             load.cache_clear()  # the workers have their own
-    return {"descriptor": {"video": video.describe(), "audio": audio.describe()}}
+    return {"descriptor": {"video": video.describe(), "audio": audio.describe()}, "aligned": align}
 
 
 def _classes(labels: str, rows: Sequence[LabelRow], vectors: str) -> tuple[list[str], np.ndarray, dict[str, str]]:
@@ -321,7 +329,7 @@ def _describe_all(
     start, video_s = time.monotonic(), 0.0
     with Progress("extract", total=len(todo), unit="clip") as bar:
         if cluster is not None:
-            weights = [Path(path) for choice in describe.keywords.values() for path in choice.paths]
+            weights = [Path(path) for key in ("video", "audio") for path in describe.keywords[key].paths]
             needs = [folder, *(path if path.is_dir() else path.parent for path in weights)]
             results = map_cluster(describe, paths, cluster, needs=needs)
         else:

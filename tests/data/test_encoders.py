@@ -211,6 +211,22 @@ class TestWindows:
         assert len(list(windows.windows_of(frames, 2, False))) == 2
         assert [real for _, real in windows.windows_of(frames[:1], 2, False)] == [1]
 
+    @pytest.mark.parametrize(("window", "step"), [(0.96, 0.64), (0.2, 0.64), (1.0, 1.0), (0.64, 0.96)])
+    def test_other_steps_get_the_mean_by_overlap(self, window, step):
+        values = np.random.default_rng(0).normal(size=(10, 3))
+        starts = np.arange(int(10 * window / step)) * step
+        found = windows.on_steps(np.arange(10) * window, values, starts)
+        for row, start in zip(found, starts, strict=True):  # the mean over ten thousand moments of the step
+            moments = start + (np.arange(10_000) + 0.5) / 10_000 * step
+            expected = values[np.minimum(moments / window, 9).astype(int)].mean(0)
+            np.testing.assert_allclose(row, expected, atol=2e-3)
+
+    def test_steps_beyond_the_end_and_single_windows(self):
+        two = np.array([[1.0], [2.0]])
+        assert windows.on_steps(np.array([0.0, 1.0]), two, np.array([0.0, 1, 2, 3])).ravel().tolist() == [1, 2, 2, 2]
+        assert windows.on_steps(np.array([0.0]), two[:1], np.array([0.0, 1, 2])).ravel().tolist() == [1, 1, 1]
+        assert windows.on_steps(np.array([0.0]), two[:1], np.array([0.0])).tolist() == [[1]]
+
 
 class TestWeightFiles:
     """What is read, and what is refused."""

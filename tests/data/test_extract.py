@@ -382,13 +382,29 @@ def test_one_encoder_beside_classic_descriptors(folder, inputs, tiny_weights, tm
     np.testing.assert_array_equal(clip.audio_t_s, [0])
 
 
+def test_sound_can_be_brought_onto_the_steps_of_the_video(folder, inputs, tiny_weights, tmp_path, one_process):
+    options = ["--video-encoder", f"c3d:{tiny_weights / 'c3d.pth'}"]
+    assert encoded(folder, inputs, tmp_path, *options) == 0
+    with Store(tmp_path / "s.h5") as store:
+        apart = store.clip(1)
+    (tmp_path / "s.h5").unlink()
+    assert encoded(folder, inputs, tmp_path, *options, "--align") == 0
+    with Store(tmp_path / "s.h5") as store:
+        clip = store.clip(1)
+        assert store.settings["aligned"] is True
+    assert clip.audio_t_s is None
+    assert clip.audio.shape == (3, 512)
+    expected = (apart.audio[0] + apart.audio[1] + apart.audio[2] + 0.2 * apart.audio[3]) / 3.2  # 0.64 s of 0.2 s each
+    np.testing.assert_allclose(clip.audio[0], expected, rtol=1e-4)
+
+
 def test_other_weights_are_not_mixed_into_a_store(folder, inputs, tiny_weights, tmp_path, capsys, one_process):
     option = ["--audio-encoder", f"vggish:{tiny_weights / 'vggish.pth'}"]
     assert encoded(folder, inputs, tmp_path, *option) == 0
     assert encoded(folder, inputs, tmp_path, *option) == 0
     assert "is complete already" in capsys.readouterr().out
     assert encoded(folder, inputs, tmp_path) == 2
-    assert "other descriptor" in capsys.readouterr().err
+    assert "descriptor (" in capsys.readouterr().err
 
 
 def test_unfit_weights_are_refused_before_any_work(folder, inputs, tiny_weights, tmp_path, capsys):

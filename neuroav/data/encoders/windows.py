@@ -117,3 +117,31 @@ def windows_of(frames: Iterable[np.ndarray], length: int, keep_rest: bool) -> It
             held, any_yet = [], True
     if held and (keep_rest or not any_yet):
         yield np.stack([*held, *[held[-1]] * (length - len(held))]), len(held)
+
+
+def on_steps(t_s: np.ndarray, values: np.ndarray, steps_s: np.ndarray) -> np.ndarray:
+    """Bring a sequence onto other steps: each gets the mean of what overlaps it, by how long it does.
+
+    A step that nothing overlaps gets what is nearest. Windows follow each other without a gap, the last as long as the
+    others.
+
+    Args:
+        t_s: Starts ``(T,)`` of the windows in seconds.
+        values: Their features ``(T, D)``.
+        steps_s: Starts ``(S,)`` of the steps in seconds.
+
+    Returns:
+        ``(S, D)`` float32.
+
+    Example:
+        >>> on_steps(np.array([0, 1]), np.array([[0.0], [8.0]]), np.array([0.0, 0.75, 1.5, 2.25])).ravel().tolist()
+        [0.0, 5.333333492279053, 8.0, 8.0]
+    """
+    window, step = (starts[1] - starts[0] if len(starts) > 1 else np.inf for starts in (t_s, steps_s))
+    begin = np.maximum(t_s[None, :], steps_s[:, None])
+    end = np.minimum((t_s + window)[None, :], (steps_s + step)[:, None])
+    overlap = np.maximum(end - begin, 0)
+    overlap = np.where(np.isinf(overlap), 1.0, overlap)  # one window, one step
+    last = np.arange(len(t_s)) == np.clip(np.searchsorted(t_s, steps_s, "right") - 1, 0, None)[:, None]
+    weights = np.where(overlap.sum(1, keepdims=True) > 0, overlap, last)
+    return (weights @ values / weights.sum(1, keepdims=True)).astype(np.float32)
