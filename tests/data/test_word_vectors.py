@@ -95,6 +95,13 @@ def test_a_missing_word_names_the_nearest(files, name):
         find_vectors(files / name, ["playing flutes"])
 
 
+def test_a_word_as_written_comes_before_its_lower_case(tmp_path):
+    (tmp_path / "w.txt").write_text("long 1 0\nLong 0 1\njump 1 0\n")
+    found = find_vectors(tmp_path / "w.txt", ["Long", "long", "Jump"])
+    assert [vector.source for vector in found.values()] == ["Long", "long", "jump"]
+    assert found["Long"].values.tolist() == [0, 1]
+
+
 def test_words_with_spaces_and_repeated_words(tmp_path):
     path = tmp_path / "odd.txt"
     path.write_text(", 1 2\n. . . 3 4\ndog 0 5\ndog 7 7\n")
