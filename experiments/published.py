@@ -7,7 +7,9 @@ The test set's name says which data set, features, split and order of class vect
 """
 
 from neuroav.baselines.pooled import PooledMLPConfig
+from neuroav.baselines.tcaf import TCAFConfig
 from neuroav.config import Experiment, StoreData
+from neuroav.train.loop import TrainConfig
 
 DATA = StoreData(store="store.h5")
 
@@ -16,3 +18,9 @@ def pooled() -> Experiment:
     """Time-averaged features through the same heads as MDFT's."""
     config = PooledMLPConfig(inputs=("audio", "video"))
     return Experiment(name="published-pooled", data=DATA, model="pooled", config=config)
+
+
+def tcaf() -> Experiment:
+    """TCaF on sequences, with the settings of section 4.1 of its paper for UCF and VGGish/C3D features."""
+    train = TrainConfig(epochs=50, batches=300, batch_size=64, lr=7e-5)
+    return Experiment(name="published-tcaf", data=DATA, model="tcaf", config=TCAFConfig(), train=train)
