@@ -56,7 +56,7 @@ PUBLISHED = published()
 def narrow(experiment):
     """The experiment's model at width 32, so that building it takes no time."""
     config = dataclasses.replace(experiment.config, dim=32)
-    if hasattr(config, "heads"):
+    if isinstance(config.heads, HeadsConfig):  # not a number of attention heads
         heads = dataclasses.replace(config.heads, hidden=32, shared=min(config.heads.shared, 300))
         config = dataclasses.replace(config, heads=heads)
     return build(experiment.model, SPEC, config)
