@@ -124,7 +124,8 @@ def checked_vectors(where: str, names: np.ndarray, vectors: np.ndarray) -> Class
     repeated = [name for name, count in Counter(names.tolist()).items() if count > 1]
     if repeated:
         raise fail(where, "unique names", f"{repeated[0]!r} more than once")
-    vectors = vectors.astype(np.float32)
+    with np.errstate(over="ignore"):
+        vectors = vectors.astype(np.float32)
     if not np.isfinite(vectors).all():
         bad = names[int(np.argwhere(~np.isfinite(vectors))[0, 0])]
         raise fail(where, "finite vectors", f"NaN or infinity in that of {str(bad)!r}")

@@ -122,8 +122,12 @@ def _compose(phrase: str, look_up: Callable[[str], np.ndarray | None]) -> Phrase
     if missing or not words:
         return missing or [phrase]
     vectors = [values for entry in entries if entry is not None and (values := look_up(entry)) is not None]
-    mean = np.stack(vectors).mean(axis=0, dtype=np.float64)
-    return PhraseVector(" + ".join(map(str, entries)), mean.astype(np.float32))
+    return PhraseVector(" + ".join(map(str, entries)), _mean(vectors))
+
+
+def _mean(vectors: Sequence[np.ndarray]) -> np.ndarray:
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused later
+        return np.stack(vectors).mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
 def _unit(where: str, found: PhraseVector) -> PhraseVector:
@@ -178,9 +182,12 @@ def _unzipping(where: str) -> Iterator[None]:
     """Tell what is wrong with a compressed file."""
     import zlib
 
+    from isal.igzip_lib import IsalError
+
+    damage: Any = (OSError, EOFError, zlib.error, IsalError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
     try:
         yield
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except damage as error:
         raise fail(where, "a compressed file that can be read", str(error) or type(error).__name__, _DAMAGED) from error
 
 
@@ -291,7 +298,7 @@ def _lines(where: str, file: IO[bytes], start: bytes) -> Iterator[bytes]:
 
 def _parsed(where: str, word: bytes, raw: bytes, dim: int) -> np.ndarray:
     try:
-        values = np.array(raw.split(), dtype=np.float32)
+        values = np.array(raw.split(), dtype=np.float64)
     except ValueError:
         values = np.empty(0, np.float32)
     if dim < 1 or values.shape != (dim,):
@@ -337,8 +344,7 @@ class _FastText:
         if not rows:
             return None
         at = [self.first_row + 4 * self.dim * row for row in rows]
-        values = np.stack([np.frombuffer(self.content[start : start + 4 * self.dim], "<f4") for start in at])
-        return values.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return _mean([np.frombuffer(self.content[start : start + 4 * self.dim], "<f4") for start in at])
 
 
 def _from_fasttext(where: str, phrases: Sequence[str]) -> dict[str, PhraseVector]:

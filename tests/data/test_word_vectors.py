@@ -251,3 +251,25 @@ def test_damaged_fasttext_models_are_refused(fasttext, tmp_path):
     path.write_bytes(whole[:84] + struct.pack("<q", 0) + whole[92:])
     with pytest.raises(InputError, match="a compressed one"):
         find_vectors(path, ["dog"])
+
+
+def test_mutated_files_are_read_or_refused(files, fasttext, tmp_path):
+    """Whatever happens to a file: correct data or a clear error; never another exception, never a warning."""
+    sources = [files / name.values[0] for name in COMMON] + [fasttext[0]]
+    rng = np.random.default_rng(5)
+    path, outcomes = tmp_path / "mutated", set()
+    for i in range(210):
+        content = bytearray(sources[i % len(sources)].read_bytes())
+        for place in rng.integers(len(content), size=rng.choice([1, 2, 20])):
+            content[place] = rng.integers(256)
+        if i % 3 == 0:
+            del content[rng.integers(len(content)) :]
+        path.write_bytes(content)
+        try:
+            found = find_vectors(path, ["playing flute"])
+        except InputError:
+            outcomes.add("refused")
+        else:
+            outcomes.add("read")
+            assert np.isfinite(found["playing flute"].values).all()
+    assert outcomes == {"read", "refused"}
