@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -168,7 +167,7 @@ def train(
 
         def validate(model: nn.Module) -> Validated:
             result = evaluate(model, val, seen, unseen, None).result
-            layers = layer_activity(model, islice(batches_on(group.device, val), 1))
+            layers = layer_activity(model, [val.batch(np.arange(min(EVAL_BATCH, len(val)))).to(group.device)])
             return Validated(result.hm, result.beta, {layer["name"]: layer["rate"] for layer in layers})
 
         fitted = fit(

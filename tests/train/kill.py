@@ -112,12 +112,13 @@ class Killer:
 
 
 def outcome(folder):
-    """Everything that a run directory says, without the times taken and the lock that a kill leaves."""
+    """All that a run directory says of its experiment, without times, versions and the lock that a kill leaves."""
     import numpy as np
 
     from neuroav.train.checkpoint import load_json, load_tensors
 
     results = load_json(folder / "results.json")
+    del results["versions"]
     for row in results["rows"]:
         del row["train_s"]
     with np.load(folder / "arrays.npz", allow_pickle=False) as file:
@@ -150,7 +151,9 @@ def main():
             landed += killer.kill_at_random(out, options.kills - landed, rng, 0.7 * longest)
             runs += 1
             killer.finish(out)
-            assert outcome(out) == expected, f"{out} differs"
+            found = outcome(out)
+            differ = [name for name in expected if found[name] != expected[name]]
+            assert not differ, f"{out}: {', '.join(differ)} differ"
     finally:
         shutil.rmtree(folder)
     sys.stdout.write(f"{landed} kills in {runs} runs of {longest:.2f} s: every run ended like one left alone\n")
