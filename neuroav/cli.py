@@ -168,6 +168,12 @@ def _bench(args: argparse.Namespace) -> int:
         from neuroav.bench.protocol import protocol_bench_command
 
         return protocol_bench_command(args.peers, args.threads, args.repeats, json_path=args.json, out=args.out)
+    if args.what == "train":
+        others = ("peers", "compiled", "clip", "frames", "validate")
+        _refuse(args, "neuroav bench train", "none of the options of other benches", others)
+        from neuroav.bench.train import train_bench_command
+
+        return train_bench_command(args.threads, args.repeats, json_path=args.json, out=args.out)
     _refuse(args, "neuroav bench events", "none of the options of bench neurons", ("compiled",))
     if args.validate:
         timing = ("peers", "threads", "clip", "frames", "repeats")
@@ -269,8 +275,8 @@ def build_parser() -> argparse.ArgumentParser:
     extract.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
     extract.set_defaults(handler=_extract)
 
-    bench = verbs.add_parser("bench", help="time events, neurons or the protocol; show that events are right")
-    bench.add_argument("what", choices=["events", "neurons", "protocol"], help="what to time")
+    bench = verbs.add_parser("bench", help="time events, neurons, protocol or training; show that events are right")
+    bench.add_argument("what", choices=["events", "neurons", "protocol", "train"], help="what to time")
     bench.add_argument("--peers", action="store_true", help="also time the other libraries that are installed")
     bench.add_argument("--compiled", action="store_true", help="neurons: also peers by torch.compile, takes minutes")
     bench.add_argument("--threads", type=int, default=None, metavar="N", help="of the cases on several (default: 2)")

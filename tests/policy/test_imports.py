@@ -34,7 +34,7 @@ ALLOWED = {
     "example": LOWER | {"config"},
     "task": LOWER | {"config"},
     "run": LOWER | TOP,
-    "bench": LOWER | {"report", "run"},
+    "bench": LOWER | {"models", "report", "run"},
     "cli": LOWER | TOP | {"bench"},
     "__main__": {"cli"},
     "": set(),  # neuroav/__init__.py: names load on first use

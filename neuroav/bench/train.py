@@ -1,0 +1,208 @@
+"""``neuroav bench train``: how many clips a second a model trains on, by the loop of ``neuroav run`` itself.
+
+A run is one step: batch put together, loss, gradients, Adam. Clips are random numbers of the sizes in the case's name,
+in memory; ``T`` steps each, all alike. The models are those of ``experiments/mdft.py``: MDFT at the paper's widths and
+at width 128, the non-spiking twin, and the pooled baseline. ``floor`` is the time of reading a batch's features once,
+by copying as many bytes in the same turns: what a step can't avoid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from neuroav import models
+from neuroav.bench.machine import machine, memory_copy
+from neuroav.bench.rows import check_options, head, left_out, timed_row, write_report
+from neuroav.bench.timing import Crew, Job, Runner, Timed, time_side_by_side
+from neuroav.data.sample import ClipData, Statistics
+from neuroav.data.store import LoadedClips
+from neuroav.progress import Progress
+from neuroav.train.group import ALONE
+from neuroav.train.loop import TrainConfig
+from neuroav.train.optim import adam
+from neuroav.train.seed import Streams, generator, seed_torch
+from neuroav.train.step import Stepper, draw
+
+COLUMNS = ("case", "impl", "clips/s", "median ms", "IQR ms", "best ms", "x MDFT", "peak MiB")
+FLOOR = "floor"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sizes of the clips and of a batch.
+
+    Attributes:
+        steps: ``T`` of every clip.
+        batch: clips in a batch.
+        dim: width of the models.
+        features: width of the audio and of the video features.
+        motion: ``(P, H, W)`` of the event counts.
+        classes: number of classes.
+        clips: clips to draw from.
+    """
+
+    steps: int
+    batch: int
+    dim: int
+    features: int = 512
+    motion: tuple[int, int, int] = (2, 16, 16)
+    classes: int = 30
+    clips: int = 512
+    unit: ClassVar[str] = "Mclip/s"
+
+    @property
+    def name(self) -> str:
+        """How rows call it."""
+        return f"a step on {self.batch} clips, T={self.steps}, features {self.features}, width {self.dim}"
+
+    @property
+    def batch_bytes(self) -> int:
+        """Bytes of a batch's features and counts in float32."""
+        return 4 * self.batch * self.steps * (2 * self.features + int(np.prod(self.motion)))
+
+    def data(self) -> ClipData:
+        """Random clips."""
+        rng = np.random.default_rng(0)
+        rows = self.clips * self.steps
+        clips = LoadedClips(
+            t_s=np.tile(0.2 * np.arange(self.steps, dtype=np.float32), self.clips),
+            video=rng.standard_normal((rows, self.features), np.float32),
+            audio=rng.standard_normal((rows, self.features), np.float32),
+            motion=rng.poisson(2.0, (rows, *self.motion)).astype(np.uint16),
+            offsets=self.steps * np.arange(self.clips + 1),
+            labels=np.arange(self.clips) % self.classes,
+        )
+        return ClipData(clips, Statistics.of(clips), rng.standard_normal((self.classes, 300), np.float32))
+
+
+CASES = (Case(10, 64, 128), Case(25, 64, 128), Case(10, 64, 512))
+
+
+def configs(dim: int) -> dict[str, tuple[str, Any]]:
+    """Models that are timed, by the name of their row: entry of the table of models, and configuration."""
+    from neuroav.baselines.pooled import PooledMLPConfig
+    from neuroav.mdft.model import MDFTConfig
+    from neuroav.mdft.motion import MLPLayers
+    from neuroav.nn.losses import HeadsConfig
+
+    heads = HeadsConfig(hidden=dim)
+    return {
+        "MDFT": ("mdft", MDFTConfig(dim=dim, heads=heads)),
+        "MLP twin": ("mdft", MDFTConfig(dim=dim, heads=heads, motion=MLPLayers())),
+        "without motion stream": ("mdft", MDFTConfig(dim=dim, heads=heads, motion=None)),
+        "pooled events": ("pooled", PooledMLPConfig(dim=dim, heads=heads)),
+    }
+
+
+# -------------------------------------------------------------------------------------------- what each process does
+
+
+def start_model(case: Case, impl: str) -> Runner:
+    """Steps of one model, each on a batch drawn anew."""
+    name, config = configs(case.dim)[impl]
+    data, train = case.data(), TrainConfig(batch_size=case.batch)
+    seed_torch(0)
+    model = models.build(name, data.spec, config).train()
+    stepper = Stepper(model, adam(model, train.lr, train.weight_decay), Streams((0,), 1, ALONE), ALONE)
+    rng, labels = generator(0), data.labels.numpy()
+
+    def prepare() -> Any:
+        shards = draw(labels, case.batch, 1, rng)
+        return lambda: stepper.step(data, shards)
+
+    def describe(terms: dict[str, torch.Tensor]) -> dict[str, Any]:
+        return {"loss": float(sum(terms.values())), "parameters": sum(p.numel() for p in model.parameters())}
+
+    return Runner(prepare, describe)
+
+
+def start_floor(case: Case) -> Runner:
+    """Copy as many bytes as a batch has."""
+    run = memory_copy(case.batch_bytes)
+    return Runner(lambda: run, lambda moved: {"bytes": moved})
+
+
+def jobs_of(case: Case, threads: int) -> list[Job]:
+    """What is timed side by side."""
+    ours = [Job(impl, start_model, (case, impl), threads) for impl in configs(case.dim)]
+    return [*ours, Job(FLOOR, start_floor, (case,), threads)]
+
+
+# --------------------------------------------------------------------------------------------------------------- rows
+
+
+def rows_of(case: Case, timed: Sequence[Timed]) -> list[dict[str, Any]]:
+    """One row for each model that was timed, and the floor."""
+    rows = []
+    for one in timed:
+        if one.samples_s and not one.skipped:
+            row = timed_row("train", case.name, one, case.batch, case.unit)
+            row |= {"best_s": min(one.samples_s), "clips_per_s": case.batch / one.median_s}
+            rows.append(row | one.figures)
+    return rows
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """Return the report as Markdown: machine, one table, what was left out and why."""
+    mdft = {row["case"]: row["median_s"] for row in report["rows"] if row["impl"] == "MDFT"}
+    lines = [*head("train", report["machine"]), "", f"| {' | '.join(COLUMNS)} |"]
+    lines.append("|---|---|" + "--:|" * (len(COLUMNS) - 2))
+    lines += [_table_line(row, mdft.get(row["case"])) for row in report["rows"]]
+    notes = (
+        "A step: batch put together, loss, gradients, Adam, by the loop of `neuroav run`; every model in its own "
+        "process, in turns. `floor`: copying as many bytes as the batch's features have. Clips are random numbers."
+    )
+    return "\n".join([*lines, *left_out(report["skipped"]), "", notes, ""])
+
+
+def _table_line(row: dict[str, Any], mdft: float | None) -> str:
+    def milliseconds(seconds: float | None) -> str:
+        return "" if seconds is None else f"{1e3 * seconds:.2f}"
+
+    cells = (
+        row["case"],
+        row["impl"],
+        f"{row['clips_per_s']:.1f}" if row["clips_per_s"] < 1e4 else f"{row['clips_per_s']:.3g}",
+        *(milliseconds(row[key]) for key in ("median_s", "iqr_s", "best_s")),
+        "" if mdft is None else f"{row['median_s'] / mdft:.3f}",
+        "" if row["max_rss_bytes"] is None else f"{row['max_rss_bytes'] / 2**20:.0f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def train_bench_command(
+    threads: int | None = None, repeats: int | None = None, json_path: str | None = None, out: str | None = None
+) -> int:
+    """Time training steps and print a table; the verb ``neuroav bench train``.
+
+    Args:
+        threads: Threads of torch in each process (default: 1).
+        repeats: Turns of everybody (default: 7).
+        json_path: Also write machine, rows and what was left out here.
+        out: Also write the table here, as Markdown.
+
+    Returns:
+        Exit status: 0, or 1 if something failed.
+
+    Raises:
+        InputError: If an argument is out of range or an output can't be written.
+    """
+    threads, repeats = 1 if threads is None else threads, 7 if repeats is None else repeats
+    check_options("neuroav bench train", threads, repeats, (json_path, out))
+    report: dict[str, Any] = {"machine": machine(), "rows": [], "skipped": []}
+    report["settings"] = {"threads": threads, "repeats": repeats}
+    planned = [(case, jobs_of(case, threads)) for case in CASES]
+    total = repeats * sum(len(jobs) for _, jobs in planned)
+    with Crew() as crew, Progress("bench train", total=total, unit="turn") as progress:
+        for case, jobs in planned:
+            timed = time_side_by_side(jobs, repeats, on_turn=lambda one: progress.update(), crew=crew)
+            report["rows"] += rows_of(case, timed)
+            lost = [one for one in timed if one.skipped]
+            report["skipped"] += [{"case": case.name, "impl": one.job.impl, "reason": one.skipped} for one in lost]
+    write_report(report, markdown(report), json_path, out)
+    return 1 if report["skipped"] else 0
