@@ -38,7 +38,7 @@ RUNS: dict[str, tuple[str, str, Any, int, int]] = {
     "pooled": ("main", "pooled", PooledMLPConfig(inputs=("audio", "video")), 256, 60),
     "tcaf": ("cls", "tcaf", None, 64, 8),
 }
-SIZES = (0.01, 0.02, 0.04, 0.08)  # shares of VGGSound's clips
+SIZES = (0.005, 0.01, 0.02, 0.04)  # shares of VGGSound's clips
 STRETCHES = (0.5, 1.0, 2.0, 4.0)  # at the second share
 WARM_UP = 2
 
@@ -83,6 +83,7 @@ def train(folder: Path, name: str, share: float) -> dict[str, Any]:
             "wait_s": stats.median(waits),
             "work_s": stats.median(works),
         }
+    result["share"] = share
     return result | {"peak_bytes": resident_bytes(), "data_bytes": _data_bytes(task)}
 
 
@@ -95,7 +96,7 @@ def _data_bytes(task: Task) -> int:
 
 
 def grow(folder: Path) -> list[dict[str, float]]:
-    """Seconds to write a store, to read it with statistics, and to batch every clip, against clips and steps."""
+    """Processor seconds to write a store, to read it with statistics, and to batch it, against clips and steps."""
     base = SyntheticConfig(benchmark="vggsound", share=SIZES[1])
     configs = [("clips", dataclasses.replace(base, share=share)) for share in SIZES]
     configs += [("steps", dataclasses.replace(base, stretch=stretch)) for stretch in STRETCHES]
@@ -103,16 +104,16 @@ def grow(folder: Path) -> list[dict[str, float]]:
     for against, config in configs:
         path = folder / "growing.h5"
         path.unlink(missing_ok=True)
-        start = time.perf_counter()
+        start = time.process_time()
         generate(config, path, quiet=True)
-        written = time.perf_counter()
+        written = time.process_time()
         task = prepare(SimulatedData(store=str(path), simulate=config))
         everything = np.arange(len(task.store))
         data = task.data(everything, Statistics.of(task.load(everything)))
-        loaded = time.perf_counter()
+        loaded = time.process_time()
         for batch in data.in_order(256):
             assert batch.size
-        row = {"write_s": written - start, "load_s": loaded - written, "batch_s": time.perf_counter() - loaded}
+        row = {"write_s": written - start, "load_s": loaded - written, "batch_s": time.process_time() - loaded}
         rows.append({"against": against, "clips": len(task.store), "steps": int(task.store.lengths[0]), **row})
         task.store.close()
         path.unlink()
@@ -120,7 +121,7 @@ def grow(folder: Path) -> list[dict[str, float]]:
 
 
 def draw_growth(rows: list[dict[str, float]], path: Path) -> None:
-    """Two panels, seconds against clips and against steps per clip, with straight lines fitted."""
+    """Two panels, processor seconds against clips and against steps per clip, with straight lines fitted."""
     from matplotlib.figure import Figure
 
     figure = Figure((9, 3.6), layout="constrained")
@@ -134,7 +135,11 @@ def draw_growth(rows: list[dict[str, float]], path: Path) -> None:
             ax.plot([0, x[-1]], [begin, begin + slope * x[-1]], color=points.get_color(), lw=0.8)
         fixed = f"{chosen[0]['steps']:g} steps each" if against == "clips" else f"{chosen[0]['clips']:g} clips"
         ax.set(
-            xlim=0, ylim=0, xlabel="clips" if against == "clips" else "steps per clip", ylabel="seconds", title=fixed
+            xlim=0,
+            ylim=0,
+            xlabel="clips" if against == "clips" else "steps per clip",
+            ylabel="processor seconds",
+            title=fixed,
         )
         ax.legend(frameon=False)
     figure.suptitle("Simulated VGGSound, 512 + 512 features: cost and straight lines fitted to it", fontsize=10)
@@ -176,10 +181,26 @@ def table(result: dict[str, Any]) -> str:
             f"| {told['wait_share']:.2%} | {asked['wait_share']:.2%} | {row['loading_s']:.0f} "
             f"| {row['peak_bytes'] / 2**30:.2f} |"
         )
-    lines += ["", "| | " + " | ".join(next(iter(result["straight"].values()))) + " |", "|---|---|---|---|"]
+    lines += [
+        "",
+        "Processor seconds on straight lines:",
+        "",
+        "| | " + " | ".join(next(iter(result["straight"].values()))) + " |",
+        "|---|---|---|---|",
+    ]
     for against, values in result["straight"].items():
         lines.append(f"| R² against {against} | " + " | ".join(f"{value:.4f}" for value in values.values()) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _part(folder: Path, name: str, share: float) -> Any:
+    """Run one part in a process of its own; a part measured before is read from ``FOLDER/<name>.json``."""
+    kept = folder / f"{name}-{share:g}.json"
+    if not kept.exists():
+        command = [sys.executable, __file__, str(folder), "--run", name, "--share", str(share)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        save_json(kept, json.loads(done.stdout.splitlines()[-1]))
+    return json.loads(kept.read_text(encoding="utf-8"))
 
 
 def main() -> None:
@@ -187,23 +208,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--share", type=float, default=1.0, help="of the clips with cls features (main: all)")
-    parser.add_argument("--run", choices=RUNS, help="only this training run, as JSON on standard output")
+    parser.add_argument("--run", choices=[*RUNS, "growth"], help="only this part, as JSON on standard output")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.run:
-        sys.stdout.write(json.dumps(train(args.folder, args.run, args.share)) + "\n")
+        part = grow(args.folder) if args.run == "growth" else train(args.folder, args.run, args.share)
+        sys.stdout.write(json.dumps(part) + "\n")
         return
-    training = {}
-    for name, (features, *_) in RUNS.items():
-        share = args.share if features == "cls" else 1.0
-        command = [sys.executable, __file__, str(args.folder), "--run", name, "--share", str(share)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        training[name] = {"share": share, **json.loads(done.stdout.splitlines()[-1])}
-    rows = grow(args.folder)
+    parts: dict[str, Any] = {}
+    for name in (*RUNS, "growth"):
+        share = args.share if name in RUNS and RUNS[name][0] == "cls" else 1.0
+        parts[name] = _part(args.folder, name, share)
+    rows = parts.pop("growth")
     result = {
         "machine": machine(),
         "threads": torch.get_num_threads(),
-        "training": training,
+        "training": parts,
         "growth": rows,
         "straight": straightness(rows),
     }
