@@ -1,7 +1,8 @@
 """C3D: eight 3-D convolutions over 16 frames, and the features of its second fully connected layer [tran2015c3d].
 
 The published UCF, ActivityNet and VGGSound "cls" video features come from it: frames at 25 per second brought to
-128 x 171, the middle 112 x 112, one feature per 16 frames (0.64 s), the last window filled up with zeros [avca].
+128 x 171, the middle 112 x 112, one feature per 16 frames (0.64 s), the last window filled up with zeros [avca]. Frames
+are resized by averaging over areas, where the released extraction interpolates linearly.
 """
 
 from __future__ import annotations

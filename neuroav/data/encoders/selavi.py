@@ -2,7 +2,8 @@
 
 The published "main" features come from them: 512 of each, one per second of video (30 frames at 112 x 112) and sound
 (257 bands of filter-bank energies at 44.1 kHz) [avca]. The released extraction places its windows over the first part
-of a clip and lets them overlap; here each second has one window.
+of a clip and lets them overlap, and interpolates frames linearly; here each second has one window, and frames are
+resized by averaging over areas.
 """
 
 from __future__ import annotations
