@@ -199,6 +199,10 @@ def class_balanced(labels: np.ndarray, size: int, rng: np.random.Generator) -> n
 def in_batch_negatives(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """For each item a uniformly drawn item of the batch with another label.
 
+    In a class-balanced batch each pair has the law that the code of [avca] and [tcaf] draws from (another class, then
+    one of its clips, each uniformly); but there negatives are clips of their own, here pairs of a batch share clips,
+    which saves the model half of its work.
+
     Raises:
         InputError: If the batch holds one class only.
 

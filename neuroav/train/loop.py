@@ -54,7 +54,7 @@ class TrainConfig:
             shards equals a run of two processes with one shard each. On a GPU also a way to save memory.
         clip_norm: longest gradient (its norm over all parameters); 0 leaves gradients as they are.
         precision: ``float32``, or ``bfloat16`` for matrix products in half the bits (automatic mixed precision).
-        compile: whether ``torch.compile`` compiles the loss.
+        compile: whether ``torch.compile`` compiles the loss; models that loop over steps take minutes to compile.
         device: ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one; results name what was used.
     """
 
