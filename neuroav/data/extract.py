@@ -133,6 +133,9 @@ def _label_row(where: str, line: int, values: dict[str, str]) -> LabelRow:
     for key in ("file", "label"):
         if not values[key]:
             raise fail(f"{where}, line {line}", f"a value in column {key}", "none")
+    for key in ("file", "label", "part", "group", "vector"):
+        if any(ord(character) < 32 for character in values.get(key, "")):
+            raise fail(f"{where}, line {line}", f"column {key} without control characters", repr(values[key]))
     part = values.get("part", "")
     if part:
         check_choice(f"{where}, line {line}", "part", part, PARTS)

@@ -9,7 +9,6 @@ is bounded by a multiple of the file's length.
 
 from __future__ import annotations
 
-import codecs
 import math
 import mmap
 import os
@@ -41,6 +40,7 @@ _ADMITTED = {
     ("__builtin__", "bytes"): "bytes",
 }
 _DTYPE = re.compile(r"[biufcSU]\d{1,9}")
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.?))", re.DOTALL)
 _LONG_BYTES = {"BINBYTES", "BINBYTES8", "BYTEARRAY8"}
 _PYTHON2_STRINGS = {"BINSTRING", "SHORT_BINSTRING"}
 _NPY_HEADER = re.compile(rb"\{'descr': '\|O', 'fortran_order': (?:True|False), 'shape': \(([\d, ]*)\), \} *\n")
@@ -210,7 +210,9 @@ class _Machine:
             text = self.source.readline().rstrip()
             if len(text) < 2 or text[0] != text[-1] or text[:1] not in (b"'", b'"'):
                 raise ValueError("a string without quotes")
-            return codecs.escape_decode(text[1:-1])[0].decode("latin-1")
+            return _ESCAPE.sub(_unescaped, text[1:-1]).decode("latin-1")
+        if opcode.name in ("GLOBAL", "INST"):
+            return " ".join(self.source.readline().strip().decode() for _ in range(2))
         return opcode.arg.reader(self.source)  # type: ignore[arg-type]
 
     def _charge(self, size: int) -> None:
@@ -422,6 +424,13 @@ _LITERALS = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "UNICODE"),
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES", *_LONG_BYTES, *_PYTHON2_STRINGS),
 }
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    """The byte that an escape of Python 2's ``repr`` stands for."""
+    if match[1]:
+        return bytes([int(match[1], 16)])
+    return {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"\\": b"\\", b"'": b"'", b'"': b'"'}[match[2]]
 
 
 def _dtype(text: str, order: str) -> np.dtype:

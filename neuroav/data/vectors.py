@@ -93,10 +93,13 @@ def read_vectors(path: str | os.PathLike[str]) -> ClassVectors:
     if not zipfile.is_zipfile(path):
         raise fail(where, what, "a file that is no .npz archive", _REMEDY)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise fail(where, what, f"one that can't be read ({error})", _REMEDY) from error
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise ValueError("a member is no array")
+    except Exception as error:  # whatever a damaged archive does to numpy, zipfile and zlib
+        text = " ".join(str(error).split())
+        raise fail(where, what, f"one that can't be read ({text})", _REMEDY) from error
     if {"names", "vectors"} <= arrays.keys():
         return checked_vectors(where, arrays["names"], arrays["vectors"])
     texts = [array for array in arrays.values() if array.dtype.kind == "U" and array.ndim == 1]

@@ -84,6 +84,9 @@ def test_byte_strings_of_python_2_are_latin_1():
     """Written by hand as Python 2 does: {'video_names': ['v\\xe4', 'w']} and a float array of protocol 2."""
     by_name = b"(dp0\nS'video_names'\np1\n(lp2\nS'v\\xe4'\np3\naS'w'\np4\nas."
     assert unpickle(by_name, "x") == {"video_names": ["vä", "w"]}
+    assert unpickle(rb"""S'\\ \' " \n\r\t \x00\xff' """ + b"\n.", "x") == "\\ ' \" \n\r\t \0\xff"
+    with pytest.raises(InputError, match="a damaged one"):
+        unpickle(rb"S'\q'" + b"\n.", "x")
     data = np.array([1.5, -2.0], "<f4").tobytes()
     array = (
         b"\x80\x02cnumpy.core.multiarray\n_reconstruct\nq\x01cnumpy\nndarray\nq\x02K\x00\x85U\x01bq\x03\x87Rq\x04"
