@@ -83,6 +83,6 @@ def read_blocks(file: IO[bytes], path: Path) -> Iterator[bytes]:
     while len(head := file.read(_BLOCK_HEAD.size)) == _BLOCK_HEAD.size:
         length, crc = _BLOCK_HEAD.unpack(head)
         payload = file.read(length) if length <= size - file.tell() else b""
-        if len(payload) != length or zlib.crc32(payload) != crc:
+        if not payload or len(payload) != length or zlib.crc32(payload) != crc:  # zeros are what a crash may leave
             return
         yield payload

@@ -215,6 +215,13 @@ def test_a_clip_whose_bytes_changed_is_dropped_with_those_after_it(tmp_path):
     assert len(interrupt(path, 0).read_bytes()) == end
 
 
+def test_zeros_at_the_end_of_a_partial_file_are_dropped(tmp_path):
+    partial = interrupt(tmp_path / "s.h5", 2)
+    whole = partial.read_bytes()
+    partial.write_bytes(whole + bytes(4096))
+    assert interrupt(tmp_path / "s.h5", 0).read_bytes() == whole
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
