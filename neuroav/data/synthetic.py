@@ -314,7 +314,8 @@ def synthetic_benchmark(
     Args:
         benchmark: ``ucf``, ``activitynet`` or ``vggsound``.
         features: ``main`` or ``cls``.
-        path: Where the store is or goes. At full size ``main`` takes 0.2, 3.4 and 3.5 GB, ``cls`` 0.6, 10 and 12 GB.
+        path: Where the store is or goes. At full size ``main`` takes 0.1, 2.6 and 2.4 GB, ``cls`` 0.6, 12 and 11 GB;
+            while it is written, one and a half to two times as much besides.
         seed: Another seed draws another network and other clips.
         share: Of the clips of each class and part that are made.
         vectors: File of class vectors; empty: simulated ones.
