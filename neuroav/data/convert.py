@@ -185,5 +185,5 @@ def _lines(out: str, figures: dict[str, Any]) -> list[str]:
     lines.append("  " + ", ".join(f"{part} {count}" for part, count in parts.items()))
     if parts != published:
         wanted = ", ".join(f"{part} {count}" for part, count in published.items() if count != parts[part])
-        lines.append(f"  other counts than the published ones: {wanted}")
+        lines.append(f"  these differ from the published counts of the same classes: {wanted}")
     return lines
