@@ -164,8 +164,8 @@ class TCAF(nn.Module):
         """Class token ``(B, D)`` of clips whose steps happen at the times given, ``(T, B)`` each, in seconds."""
         reading = self.config.reading
         audio, video = reading.inputs(batch)
-        heard = self.audio_encoder(audio, reading.counted(batch.audio))
-        seen = self.video_encoder(video, reading.counted(batch.video))
+        heard = self.audio_encoder(audio, reading.counted(batch.audio), batch.audio.valid)
+        seen = self.video_encoder(video, reading.counted(batch.video), batch.video.valid)
         return self.transformer(
             self.audio_position(heard, self.time(audio_t_s)),
             self.token,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -70,11 +71,47 @@ class SelfAttention:
         return [heard, (token, slice(0, tokens)), seen]
 
 
+class Places(NamedTuple):
+    """Where the tokens that are no padding lie among the ``L`` of each of ``B`` clips.
+
+    Attributes:
+        rows: ``(R,)`` ascending places in ``L B`` rows, those of a step together.
+        first: ``(L + 1)`` how many of them lie before each step.
+        valid: ``(L, B)`` bool.
+    """
+
+    rows: Tensor
+    first: list[int]
+    valid: Tensor
+
+    @classmethod
+    def of(cls, valid: Tensor) -> Places:
+        """Find them."""
+        counts = valid.sum(1).cumsum(0)
+        return cls(valid.reshape(-1).nonzero()[:, 0], [0, *counts.tolist()], valid)
+
+    def among(self, steps: slice) -> slice:
+        """Return which of the ``R`` tokens belong to some steps."""
+        return slice(self.first[steps.start], self.first[steps.stop])
+
+    def spread(self, packed: Tensor, steps: slice) -> Tensor:
+        """``(R', N)`` tokens of some steps, zeros between them: ``(L', B, N)``."""
+        size = self.valid.shape[1]
+        empty = packed.new_zeros((steps.stop - steps.start) * size, packed.shape[1])
+        rows = self.rows[self.among(steps)] - steps.start * size
+        return empty.index_copy(0, rows, packed).unflatten(0, (-1, size))
+
+    def pack(self, spread: Tensor, steps: slice) -> Tensor:
+        """Undo :meth:`spread`."""
+        return spread.flatten(0, 1)[self.rows[self.among(steps)] - steps.start * self.valid.shape[1]]
+
+
 class TokenLayer(nn.Module):
     """Attention and feed-forward block, both residual, both behind the same layer normalisation.
 
     Queries that see the same keys are one call of ``scaled_dot_product_attention`` on a view of these keys, with a mask
-    of padding only: no matrix of tokens by tokens is kept, and what a pattern closes is not computed.
+    of padding only: no matrix of tokens by tokens is kept, and what a pattern closes is not computed. All else is
+    computed on tokens that are no padding, packed; clips of unequal length cost what they are long.
 
     Args:
         dim: width of a token, ``D``.
@@ -94,19 +131,21 @@ class TokenLayer(nn.Module):
             nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim), nn.Dropout(dropout)
         )
 
-    def forward(self, tokens: Tensor, valid: Tensor, spans: Spans) -> Tensor:
-        """Let the queries of ``spans``, in their order, attend to ``tokens (L, B, D)`` that are ``valid (L, B)``."""
+    def forward(self, tokens: Tensor, places: Places, spans: Spans) -> Tensor:
+        """Let the queries of ``spans``, in their order, attend to packed ``tokens (R, D)`` at ``places``."""
         x = self.norm(tokens)
-        key, value = self._split(self.key(x)), self._split(self.value(x))
-        mask = valid.t()[:, None, None, :]
-        attended = [
-            F.scaled_dot_product_attention(
-                self._split(self.query(x[queries])), key[:, :, keys], value[:, :, keys], attn_mask=mask[..., keys]
+        everywhere = slice(0, len(places.valid))
+        key, value = (self._split(places.spread(w(x), everywhere)) for w in (self.key, self.value))
+        mask = places.valid.t()[:, None, None, :]
+        attended = []
+        for queries, keys in spans:
+            query = self._split(places.spread(self.query(x[places.among(queries)]), queries))
+            mixed = F.scaled_dot_product_attention(
+                query, key[:, :, keys], value[:, :, keys], attn_mask=mask[..., keys]
             )
-            for queries, keys in spans
-        ]
-        mixed = torch.cat(attended, 2).permute(2, 0, 1, 3).flatten(2)
-        residual = torch.cat([tokens[queries] for queries, _ in spans]) + self.output(mixed)
+            attended.append(places.pack(mixed.permute(2, 0, 1, 3).flatten(2), queries))
+        residual = torch.cat([tokens[places.among(queries)] for queries, _ in spans])
+        residual = residual + self.output(torch.cat(attended))
         return residual + self.feed_forward(self.norm(residual))
 
     def _split(self, x: Tensor) -> Tensor:
@@ -138,10 +177,10 @@ class TokenTransformer(nn.Module):
             video_valid: ``(T_video, B)`` bool.
         """
         size = audio.shape[1]
-        tokens = torch.cat([audio, token.expand(1, size, -1), video])
         valid = torch.cat([audio_valid, audio_valid.new_ones(1, size), video_valid])
-        length = len(tokens)
-        spans = self.pattern.spans(len(audio), length)
+        places, everywhere = Places.of(valid), slice(0, len(valid))
+        tokens = places.pack(torch.cat([audio, token.expand(1, size, -1), video]), everywhere)
+        spans = self.pattern.spans(len(audio), len(valid))
         for layer in self.layers[:-1]:
-            tokens = layer(tokens, valid, spans)
-        return self.layers[-1](tokens, valid, [(slice(len(audio), len(audio) + 1), slice(0, length))])[0]
+            tokens = layer(tokens, places, spans)
+        return self.layers[-1](tokens, places, [(slice(len(audio), len(audio) + 1), everywhere)])

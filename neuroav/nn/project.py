@@ -47,10 +47,23 @@ class MLP(nn.Module):
         self.norm = nn.ModuleList(StepBatchNorm(b) for _, b in pairs[:activated])
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Map ``(..., N_in)`` to ``(..., N_out)``; ``valid (...)`` bool."""
+    def forward(self, x: Tensor, valid: Tensor | None = None, filled: Tensor | None = None) -> Tensor:
+        """Map ``(..., N_in)`` to ``(..., N_out)``.
+
+        Args:
+            x: ``(..., N_in)``.
+            valid: ``(...)`` bool, the rows that normalisation counts; ``None``: all.
+            filled: ``(...)`` bool, the rows of ``x`` that are not all zeros; the first layer multiplies no others.
+        """
         for i, linear in enumerate(self.linear):
-            x = linear(x)
+            x = linear(x) if i or filled is None else _sparse(linear, x, filled)
             if i < len(self.norm):
                 x = self.dropout(F.relu(self.norm[i](x, valid)))
         return x
+
+
+def _sparse(linear: nn.Module, x: Tensor, filled: Tensor) -> Tensor:
+    """``linear(x)`` for an ``x`` whose other rows than ``filled`` are zeros."""
+    out = linear(x[filled])
+    rows = linear.bias.to(out.dtype).expand(*x.shape[:-1], -1)
+    return rows.masked_scatter(filled.unsqueeze(-1), out)
