@@ -151,7 +151,12 @@ def _refuse(args: argparse.Namespace, where: str, expected: str, names: Sequence
 
 def _bench(args: argparse.Namespace) -> int:
     if args.what == "neurons":
-        _refuse(args, "neuroav bench neurons", "none of the options of bench events", ("clip", "frames", "validate"))
+        _refuse(
+            args,
+            "neuroav bench neurons",
+            "none of the options of bench events",
+            ("clip", "frames", "validate", "store"),
+        )
         from neuroav.bench.neurons import neurons_bench_command
 
         return neurons_bench_command(
@@ -163,18 +168,20 @@ def _bench(args: argparse.Namespace) -> int:
             out=args.out,
         )
     if args.what == "protocol":
-        other = ("compiled", "clip", "frames", "validate")
+        other = ("compiled", "clip", "frames", "validate", "store")
         _refuse(args, "neuroav bench protocol", "none of the options of other benches", other)
         from neuroav.bench.protocol import protocol_bench_command
 
         return protocol_bench_command(args.peers, args.threads, args.repeats, json_path=args.json, out=args.out)
     if args.what == "train":
-        others = ("peers", "compiled", "clip", "frames", "validate")
+        others = ("compiled", "clip", "frames", "validate")
         _refuse(args, "neuroav bench train", "none of the options of other benches", others)
         from neuroav.bench.train import train_bench_command
 
-        return train_bench_command(args.threads, args.repeats, json_path=args.json, out=args.out)
-    _refuse(args, "neuroav bench events", "none of the options of bench neurons", ("compiled",))
+        return train_bench_command(
+            args.peers, args.threads, args.repeats, args.store, json_path=args.json, out=args.out
+        )
+    _refuse(args, "neuroav bench events", "none of the options of other benches", ("compiled", "store"))
     if args.validate:
         timing = ("peers", "threads", "clip", "frames", "repeats")
         _refuse(args, "neuroav bench events --validate", "none of the options of a timing", timing)
@@ -282,6 +289,9 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--threads", type=int, default=None, metavar="N", help="of the cases on several (default: 2)")
     bench.add_argument("--clip", action="append", default=[], metavar="FILE", help="video to time on; may be repeated")
     bench.add_argument("--frames", type=int, default=None, metavar="N", help="frames of each clip (default: 16 to 100)")
+    bench.add_argument(
+        "--store", metavar="FILE", help="train, with peers: simulated UCF (cls) to use, or to make there"
+    )
     bench.add_argument("--repeats", type=int, default=None, metavar="N", help="turns of everybody (default: 7)")
     bench.add_argument("--validate", action="store_true", help="write the validation page (HTML) instead of timing")
     bench.add_argument("--out", default=None, metavar="FILE", help="also write the table (Markdown) or the page")

@@ -3,7 +3,8 @@
 A run is one step: batch put together, loss, gradients, Adam. Clips are random numbers of the sizes in the case's name,
 in memory; ``T`` steps each, all alike. The models are those of ``experiments/mdft.py``: MDFT at the paper's widths and
 at width 128, the non-spiking twin, and the pooled baseline. ``floor`` is the time of reading a batch's features once,
-by copying as many bytes in the same turns: what a step can't avoid.
+by copying as many bytes in the same turns: what a step can't avoid. With ``--peers`` an epoch of TCaF is timed beside
+the released code's (:mod:`neuroav.bench.epochs`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 
 from neuroav import models
+from neuroav.bench import epochs
 from neuroav.bench.machine import machine, memory_copy
 from neuroav.bench.rows import check_options, head, left_out, timed_row, write_report
 from neuroav.bench.timing import Crew, Job, Runner, Timed, time_side_by_side
@@ -152,7 +154,8 @@ def markdown(report: dict[str, Any]) -> str:
     mdft = {row["case"]: row["median_s"] for row in report["rows"] if row["impl"] == "MDFT"}
     lines = [*head("train", report["machine"]), "", f"| {' | '.join(COLUMNS)} |"]
     lines.append("|---|---|" + "--:|" * (len(COLUMNS) - 2))
-    lines += [_table_line(row, mdft.get(row["case"])) for row in report["rows"]]
+    lines += [_table_line(row, mdft.get(row["case"])) for row in report["rows"] if "epoch_s" not in row]
+    lines += epochs.markdown(report)
     notes = (
         "A step: batch put together, loss, gradients, Adam, by the loop of `neuroav run`; every model in its own "
         "process, in turns. `floor`: copying as many bytes as the batch's features have. Clips are random numbers."
@@ -176,33 +179,52 @@ def _table_line(row: dict[str, Any], mdft: float | None) -> str:
 
 
 def train_bench_command(
-    threads: int | None = None, repeats: int | None = None, json_path: str | None = None, out: str | None = None
+    with_peers: bool = False,
+    threads: int | None = None,
+    repeats: int | None = None,
+    store: str | None = None,
+    json_path: str | None = None,
+    out: str | None = None,
 ) -> int:
     """Time training steps and print a table; the verb ``neuroav bench train``.
 
     Args:
+        with_peers: Also time batches of an epoch of TCaF, ours and, where its checkout is on PYTHONPATH, the released.
         threads: Threads of torch in each process (default: 1).
         repeats: Turns of everybody (default: 7).
+        store: With peers: simulated clips of UCF, made there if missing (default: made, and removed in the end).
         json_path: Also write machine, rows and what was left out here.
         out: Also write the table here, as Markdown.
 
     Returns:
-        Exit status: 0, or 1 if something failed.
+        Exit status: 0, or 1 if something of ours failed; a peer that fails is left out with its reason.
 
     Raises:
         InputError: If an argument is out of range or an output can't be written.
     """
     threads, repeats = 1 if threads is None else threads, 7 if repeats is None else repeats
     check_options("neuroav bench train", threads, repeats, (json_path, out))
-    report: dict[str, Any] = {"machine": machine(), "rows": [], "skipped": []}
-    report["settings"] = {"threads": threads, "repeats": repeats}
+    report: dict[str, Any] = {"machine": machine(), "rows": [], "skipped": [], "ratios": []}
+    report["settings"] = {"threads": threads, "repeats": repeats, "peers": with_peers}
     planned = [(case, jobs_of(case, threads)) for case in CASES]
     total = repeats * sum(len(jobs) for _, jobs in planned)
     with Crew() as crew, Progress("bench train", total=total, unit="turn") as progress:
         for case, jobs in planned:
             timed = time_side_by_side(jobs, repeats, on_turn=lambda one: progress.update(), crew=crew)
             report["rows"] += rows_of(case, timed)
-            lost = [one for one in timed if one.skipped]
-            report["skipped"] += [{"case": case.name, "impl": one.job.impl, "reason": one.skipped} for one in lost]
+            report["skipped"] += skipped(case.name, timed)
+    if with_peers:
+        with epochs.simulated(store) as path, Progress("bench train, TCaF", unit="turn") as progress:
+            for epoch in epochs.cases(path):
+                beside = epochs.jobs_of(epoch, threads)
+                timed = time_side_by_side(beside, repeats, epochs.verify, lambda one: progress.update())
+                report["rows"] += epochs.rows_of(epoch, timed)
+                report["skipped"] += skipped(epoch.name, timed)
+        report["ratios"] = epochs.ratios(report["rows"])
     write_report(report, markdown(report), json_path, out)
-    return 1 if report["skipped"] else 0
+    return 1 if any(one["impl"] != epochs.RELEASED for one in report["skipped"]) else 0
+
+
+def skipped(case: str, timed: Sequence[Timed]) -> list[dict[str, Any]]:
+    """What was not timed, and why."""
+    return [{"case": case, "impl": one.job.impl, "reason": one.skipped} for one in timed if one.skipped]

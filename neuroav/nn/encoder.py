@@ -140,9 +140,7 @@ class TokenLayer(nn.Module):
         attended = []
         for queries, keys in spans:
             query = self._split(places.spread(self.query(x[places.among(queries)]), queries))
-            mixed = F.scaled_dot_product_attention(
-                query, key[:, :, keys], value[:, :, keys], attn_mask=mask[..., keys]
-            )
+            mixed = F.scaled_dot_product_attention(query, key[:, :, keys], value[:, :, keys], attn_mask=mask[..., keys])
             attended.append(places.pack(mixed.permute(2, 0, 1, 3).flatten(2), queries))
         residual = torch.cat([tokens[places.among(queries)] for queries, _ in spans])
         residual = residual + self.output(torch.cat(attended))

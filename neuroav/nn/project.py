@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -62,7 +63,7 @@ class MLP(nn.Module):
         return x
 
 
-def _sparse(linear: nn.Module, x: Tensor, filled: Tensor) -> Tensor:
+def _sparse(linear: Any, x: Tensor, filled: Tensor) -> Tensor:
     """``linear(x)`` for an ``x`` whose other rows than ``filled`` are zeros."""
     out = linear(x[filled])
     rows = linear.bias.to(out.dtype).expand(*x.shape[:-1], -1)

@@ -13,7 +13,15 @@ from neuroav.checks import InputError
 from neuroav.data.motionscenes import view
 from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.store import Store
-from neuroav.nn.encoder import CrossAttention, FourierTime, FullAttention, SelfAttention, TokenLayer, TokenTransformer
+from neuroav.nn.encoder import (
+    CrossAttention,
+    FourierTime,
+    FullAttention,
+    Places,
+    SelfAttention,
+    TokenLayer,
+    TokenTransformer,
+)
 from neuroav.train.optim import adam
 from neuroav.train.seed import seed_torch
 
@@ -65,6 +73,20 @@ def test_patterns_are_those_of_a_dense_matrix(pattern):
     for layer in layers:
         tokens = dense_layer(layer, tokens, pairs & valid[:, None, :])
     torch.testing.assert_close(found, tokens[AUDIO])
+
+
+def test_tokens_of_padding_are_not_computed():
+    valid = torch.tensor([[True, True, True], [False, True, True], [False, True, False]])
+    places, values = Places.of(valid), torch.arange(9.0).reshape(3, 3, 1)
+    packed = places.pack(values, slice(0, 3))
+    assert packed[:, 0].tolist() == [0, 1, 2, 4, 5, 7]
+    assert places.spread(packed[places.among(slice(1, 3))], slice(1, 3))[..., 0].tolist() == [[0, 4, 5], [0, 7, 0]]
+    layer, rows = TokenLayer(DIM, HEADS, 3, 7, dropout=0.0), []
+    layer.feed_forward.register_forward_hook(lambda module, given, out: rows.append(len(given[0])))
+    TokenTransformer(FullAttention(), [layer, layer])(
+        torch.randn(1, 3, DIM), torch.randn(DIM), torch.randn(3, 3, DIM), valid[:1], valid
+    )
+    assert rows == [3 + 3 + 6, 3]  # audio, token and valid video; in the last layer the token alone
 
 
 def test_time_features_by_hand():

@@ -327,7 +327,7 @@ def test_bad_arguments_are_refused(quick, arguments, text, capsys):
 
 def test_events_know_no_compiled_peers(capsys):
     assert main(["bench", "events", "--compiled"]) == 2
-    assert "none of the options of bench neurons, got --compiled" in capsys.readouterr().err
+    assert "none of the options of other benches, got --compiled" in capsys.readouterr().err
 
 
 def test_a_runner_needs_no_preparation():

@@ -57,5 +57,5 @@ def test_rows_and_table_say_clips_a_second(tmp_path, monkeypatch, in_this_proces
 
 
 def test_options_of_other_benches_are_refused(capsys):
-    assert main(["bench", "train", "--peers"]) == 2
-    assert "none of the options of other benches, got --peers" in capsys.readouterr().err
+    assert main(["bench", "train", "--compiled"]) == 2
+    assert "none of the options of other benches, got --compiled" in capsys.readouterr().err

@@ -82,3 +82,15 @@ def test_mlp_is_linear_norm_relu_and_may_end_linearly():
     hidden = torch.relu(mlp.norm[0](mlp.linear[0](x)))
     torch.testing.assert_close(mlp(x), mlp.linear[1](hidden))
     assert (MLP(N, 6, 2, dropout=0.5).eval()(x) >= 0).all()
+
+
+def test_rows_of_zeros_are_not_multiplied_and_change_nothing():
+    whole, skipping = (MLP(N, 6, 2, dropout=0.0) for _ in range(2))
+    skipping.load_state_dict(whole.state_dict())
+    x = rand(T, B, N) * VALID[..., None]
+    expected, found = whole(x), skipping(x.masked_fill(~VALID[..., None], torch.nan), filled=VALID)
+    torch.testing.assert_close(found, expected)
+    for out in (expected, found):
+        (out * rand(T, B, 2, seed=1)).sum().backward()
+    for ours, theirs in zip(skipping.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-4)
