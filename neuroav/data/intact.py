@@ -58,8 +58,9 @@ def open_store(path: Path) -> h5py.File:
 
 def _check_version(path: Path, what: str, file: h5py.File) -> None:
     kind, version = text_attribute(file, "format"), file.attrs.get("version", 0)
-    if kind == FORMAT and version > VERSION:
-        raise fail(str(path), f"store version {VERSION} or lower", str(version), "Install a newer neuroav.")
+    if kind == FORMAT and version != VERSION:
+        remedy = "Install a newer neuroav." if version > VERSION else "Write it again."
+        raise fail(str(path), f"a store of version {VERSION}", str(version), remedy)
     if kind != FORMAT:
         raise fail(str(path), what, f"HDF5 of format {kind!r}", "Check the path.")
 
@@ -83,8 +84,11 @@ def damage(path: Path) -> Iterator[None]:
 
 
 def text_attribute(file: h5py.File, key: str) -> str:
-    value = file.attrs.get(key, "")
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    """Text of fixed length; one of variable length is not read, as libhdf5 may search a damaged heap for ever."""
+    if key not in file.attrs or file.attrs.get_id(key).dtype.kind != "S":
+        return ""
+    value = file.attrs[key]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
 
 
 def json_object(text: str) -> dict[str, Any]:
@@ -98,14 +102,10 @@ def read_table(path: Path, dataset: h5py.Dataset) -> np.ndarray:
     """A whole table of numbers or text, after comparing it with its checksum."""
     from neuroav.events.formats.hdf5 import check_stored
 
-    if dataset.dtype.kind != "O":
-        check_stored(path, dataset)
-    elif 16 * dataset.size > dataset.id.get_storage_size():
-        raise ValueError(f"more text in {dataset.name!r} than is stored")
+    check_stored(path, dataset)
     values = dataset[:]
-    piece = b"".join(text + b"\0" for text in values) if values.dtype == object else values.tobytes()
-    _compare_crc(dataset, zlib.crc32(piece))
-    if values.dtype.kind not in "OS":
+    _compare_crc(dataset, zlib.crc32(values.tobytes()))
+    if values.dtype.kind != "S":
         return values
     return np.array([text.decode("utf-8", "surrogateescape") for text in values.tolist()], str)
 

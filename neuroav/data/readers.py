@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import csv
 import os
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -453,11 +454,45 @@ def _averaged_file(path: Path) -> tuple[list[str], np.ndarray]:
         check_stored(path, data)
         if data.ndim != 2 or data.dtype.kind not in "fiu" or urls.shape != data.shape[:1]:
             raise fail(where, "data (n, D) and video_urls (n,)", f"{data.shape} and {urls.shape}", _REMEDY)
-        if urls.dtype.kind != "O":
-            check_stored(path, urls)
-        elif 16 * len(urls) > urls.id.get_storage_size():
-            raise fail(where, "as many names as are stored", str(len(urls)), _REMEDY)
+        if urls.dtype.kind == "O":
+            return [_text(where, name) for name in _heap_text(path, urls)], data[:]
+        check_stored(path, urls)
         return [_text(where, name) for name in urls[:]], data[:]
+
+
+def _heap_text(path: Path, dataset: Any) -> list[bytes]:
+    """Text of variable length, found in its heap here, as libhdf5 may search a damaged heap for ever.
+
+    A contiguous dataset holds length (4 bytes), address of a heap (8) and number there (4) of each value; a heap is
+    ``GCOL``, version 1, its size, then number (2), count (2), 4 unused, size (8) and bytes (to a multiple of 8) each.
+    """
+    if dataset.id.get_offset() is None or 16 * len(dataset) > dataset.id.get_storage_size():
+        raise fail(str(path), "clip names as plain or variable-length text, contiguous", "others", _REMEDY)
+    content = path.read_bytes()
+    heaps: dict[int, dict[int, bytes]] = {}
+    left, texts = 4 * len(content), []
+    for i in range(len(dataset)):
+        length, address, number = struct.unpack_from("<IQI", content, dataset.id.get_offset() + 16 * i)
+        if address not in heaps:
+            signature, version, size = struct.unpack_from("<4sB3xQ", content, address)
+            left -= size
+            if (signature, version) != (b"GCOL", 1) or not 16 <= size <= len(content) - address or left < 0:
+                raise ValueError("no heap of text where one should be")
+            heaps[address] = _heap(content[address + 16 : address + size])
+        texts.append(heaps[address][number][:length])
+    return texts
+
+
+def _heap(content: bytes) -> dict[int, bytes]:
+    """The values of one heap by number."""
+    values, place = {}, 0
+    while place + 16 <= len(content):
+        number, size = struct.unpack_from("<H6xQ", content, place)
+        if number == 0:
+            break
+        values[number] = content[place + 16 : place + 16 + size]
+        place += 16 + (size + 7) // 8 * 8
+    return values
 
 
 @contextmanager
@@ -467,7 +502,16 @@ def _hdf5_errors(path: Path) -> Iterator[None]:
         yield
     except NeuroavError:
         raise
-    except (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, MemoryError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        MemoryError,
+        struct.error,
+    ) as error:
         text = " ".join(str(error).split())[:120] or type(error).__name__
         raise fail(str(path), "a sound HDF5 file of features", text.removesuffix("."), _REMEDY) from error
 

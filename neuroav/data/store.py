@@ -10,8 +10,7 @@ A store ("neuroav-store", version 2) holds, for ``N`` clips with ``R`` time step
 
 ``motion`` is absent where a data set has no pixels. Where audio has steps of its own (published sequences), ``audio``
 has ``audio_t_s`` and ``audio_offsets`` beside it. Text is UTF-8 of a fixed length, padded by NUL. Tables are compared
-with their checksums when the file is opened, steps by those of their chunks when they are read. Version 1 (text of
-variable length, no checksums of chunks) is read as well.
+with their checksums when the file is opened, steps by those of their chunks when they are read.
 
 While it is being written, the clips lie in ``<path>.partial`` (:mod:`neuroav.data.blocks`). The HDF5 file is made from
 them at the end, under a temporary name, and renamed; the disk holds both until then. Memory holds one clip, a chunk of

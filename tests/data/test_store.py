@@ -337,7 +337,7 @@ def test_a_reader_says_what_to_do_with_a_file_that_is_no_store(tmp_path):
     with pytest.raises(InputError, match="not HDF5"):
         Store(tmp_path / "text.h5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
-        file.attrs["format"] = "neuroav-events"
+        file.attrs["format"] = np.bytes_("neuroav-events")
     with pytest.raises(InputError, match="HDF5 of format 'neuroav-events'"):
         Store(tmp_path / "other.h5")
 
@@ -423,24 +423,11 @@ def test_verify_finds_a_changed_value_of_the_steps(tmp_path, key):
         store.verify()
 
 
-def test_stores_of_version_1_are_read(tmp_path):
-    """As they were written before: text of variable length, attributes too, no checksums of chunks."""
-    with Store(write_store(tmp_path / "new.h5")) as store, h5py.File(tmp_path / "old.h5", "w") as file:
-        file.attrs.update(format="neuroav-store", version=1, settings='{"bin_s": 0.2}', provenance="{}")
-        clips = store.load()
-        tables = {"names": store.names, "parts": store.parts.tolist(), "class_names": store.class_names}
-        tables |= {"labels": store.labels, "offsets": clips.offsets, "class_vectors": store.class_vectors}
-        tables |= {f"extras/{key}": values for key, values in store.extras.items() if key != "file"}
-        tables |= {"extras/file": store.extras["file"].tolist()}
-        for key, values in (tables | {key: getattr(clips, key) for key in ("t_s", "video", "audio", "motion")}).items():
-            text = isinstance(values, list)
-            dataset = file.create_dataset(key, data=values, dtype=h5py.string_dtype() if text else None)
-            content = b"".join(x.encode() + b"\0" for x in values) if text else values.tobytes()
-            dataset.attrs["crc32"] = zlib.crc32(content)
-    with Store(tmp_path / "old.h5") as store:
-        store.verify()
-        for i in range(9):
-            assert_same_record(store.clip(i), make_record(i))
+def test_a_store_of_version_1_must_be_written_again(tmp_path):
+    with h5py.File(write_store(tmp_path / "s.h5"), "a") as file:
+        file.attrs["version"] = 1
+    with pytest.raises(InputError, match=r"a store of version 2, got 1\. Write it again"):
+        Store(tmp_path / "s.h5")
 
 
 READ = """

@@ -22,7 +22,6 @@ import time
 import traceback
 import tracemalloc
 import warnings
-import zlib
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -120,30 +119,6 @@ def _written(seed: int, own_audio: bool, whole: bool) -> bytes:
 
 def _writer(path: Path) -> StoreWriter:
     return StoreWriter(path, class_names=CLASSES, class_vectors=VECTORS, settings={"bin_s": 0.2})
-
-
-def _version_1(seed: int) -> bytes:
-    """A store with text of variable length and without checksums of chunks."""
-    records = some_records(seed, False)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "s.h5"
-        with h5py.File(path, "w") as file:
-            file.attrs.update(format="neuroav-store", version=1, settings='{"bin_s": 0.2}', provenance="{}")
-            arrays = {
-                key: np.concatenate([getattr(r, key) for r in records]) for key in ("t_s", "video", "audio", "motion")
-            }
-            arrays |= {
-                "offsets": np.cumsum([0, *(len(r.t_s) for r in records)]),
-                "labels": np.array([CLASSES.index(r.label) for r in records]),
-                "class_vectors": VECTORS,
-            }
-            texts = {"names": [r.name for r in records], "parts": [r.part for r in records], "class_names": CLASSES}
-            for key, values in (arrays | texts).items():
-                text = isinstance(values, list)
-                dataset = file.create_dataset(key, data=values, dtype=h5py.string_dtype() if text else None)
-                content = b"".join(x.encode() + b"\0" for x in values) if text else values.tobytes()
-                dataset.attrs["crc32"] = zlib.crc32(content)
-        return path.read_bytes()
 
 
 def _pickle(seed: int) -> bytes:
@@ -281,7 +256,6 @@ KINDS: dict[str, tuple[str, Callable[[int], bytes], Check]] = {
         lambda seed: _store(seed, True),
         lambda path, seed: check_store(path, seed, True),
     ),
-    "store, version 1": ("s.h5", _version_1, lambda path, seed: check_store_1(path, seed)),
     "unfinished store": ("s.h5.partial", _partial, lambda path, seed: check_partial(path.with_name("s.h5"), seed)),
     "sequences": ("a.pkl", _pickle, lambda path, seed: check_clips(path, SEQUENCES)),
     "any pickle": ("a.pkl", _pickle, lambda path, seed: check_any_pickle(path)),
@@ -306,14 +280,6 @@ KINDS: dict[str, tuple[str, Callable[[int], bytes], Check]] = {
         lambda path, seed: check_labels(path),
     ),
 }
-
-
-def check_store_1(path: Path, seed: int) -> None:
-    """Nothing but a checksum of the whole array tells that steps were changed, so it is asked first."""
-    with Store(path) as store:
-        store.verify()
-        for i, record in enumerate(some_records(seed, False)):
-            _same_clip(store.clip(i), record)
 
 
 @cache
