@@ -183,16 +183,15 @@ class _Machine:
                 raise ValueError("an unknown opcode")
             if opcode.name == "STOP":
                 break
-            argument = self._argument(opcode)
             step: Callable[[Any], None] | None = getattr(self, f"_do_{opcode.name.lower()}", None)
             if step is not None:
-                step(argument)
+                step(self._argument(opcode))
             elif opcode.name in _CONSTANTS:
                 self.stack.append(_CONSTANTS[opcode.name]())
             elif opcode.name in _LITERALS:
-                self.stack.append(argument)
+                self.stack.append(self._argument(opcode))
             else:
-                raise _Refused(f"the opcode {opcode.name}" + (f" of {argument!s:.80}" if argument else ""))
+                raise _Refused(f"the opcode {opcode.name}")
         if self.num_unbuilt or self.marked or len(self.stack) != 1:
             raise ValueError("it ends in the middle")
         _check_plain(self.stack[0])
