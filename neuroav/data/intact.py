@@ -77,7 +77,16 @@ def damage(path: Path) -> Iterator[None]:
         yield
     except NeuroavError:
         raise
-    except (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, MemoryError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        MemoryError,
+        OverflowError,
+    ) as error:
         text = " ".join(str(error).split())[:120] or type(error).__name__
         found = f"a damaged one ({text})"
         raise fail(str(path), "an intact feature store", found, "Delete it and write it again.") from error

@@ -510,6 +510,7 @@ def _hdf5_errors(path: Path) -> Iterator[None]:
         ValueError,
         AttributeError,
         MemoryError,
+        OverflowError,
         struct.error,
     ) as error:
         text = " ".join(str(error).split())[:120] or type(error).__name__
