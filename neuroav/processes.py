@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 
 def map_processes(
@@ -41,6 +42,19 @@ def map_processes(
             yield item, result
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def took_lock(file: IO[Any], path: Path) -> bool:
+    """Whether the open ``file`` at ``path`` is now under this process's exclusive lock (POSIX; elsewhere always)."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino  # else left as it was opened
+    except ImportError:
+        return True
+    except OSError:
+        return False
 
 
 def num_cores() -> int:

@@ -35,6 +35,7 @@ from neuroav.gzsl.curve import bootstrap_intervals, seen_unseen_curve
 from neuroav.gzsl.metrics import confusion_matrix, follows_scene_share
 from neuroav.gzsl.protocol import GZSLResult, evaluate_gzsl
 from neuroav.gzsl.scores import calibrated_prediction
+from neuroav.processes import took_lock
 from neuroav.progress import Progress
 from neuroav.task import Task, prepare
 from neuroav.train.checkpoint import TEMPORARY, load_json, load_tensors, replacing, save_json, save_tensors, writing
@@ -363,16 +364,7 @@ def _locked(out: Path) -> Iterator[None]:
     with writing(path):
         opened = path.open("w")
     with opened as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            taken = not path.exists() or os.fstat(file.fileno()).st_ino != path.stat().st_ino  # left as we opened it
-        except ImportError:
-            taken = False
-        except OSError:
-            taken = True
-        if taken:
+        if not took_lock(file, path):
             raise fail(str(out), "a free directory", "one in use by another process", OTHER)
         try:
             yield

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from neuroav.checks import NeuroavError, OutputError, fail
+from neuroav.processes import took_lock
 
 MAGIC = b"neuroav-store-partial 1\n"
 _BLOCK_HEAD = struct.Struct("<QI")  # payload bytes, CRC-32 of the payload
@@ -24,16 +25,7 @@ def open_locked(path: Path) -> IO[bytes]:
     """Open for reading and appending under an exclusive lock (POSIX; elsewhere there is no lock)."""
     with room_for(path):
         file = open(path, "a+b", buffering=0)  # noqa: SIM115 - the writer closes it
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        taken = not path.exists() or os.fstat(file.fileno()).st_ino != path.stat().st_ino  # finished as we opened it
-    except ImportError:
-        taken = False
-    except OSError:
-        taken = True
-    if taken:
+    if not took_lock(file, path):
         file.close()
         raise fail(
             str(path),

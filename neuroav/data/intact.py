@@ -17,6 +17,17 @@ from neuroav.data.blocks import MAGIC
 if TYPE_CHECKING:
     import h5py
 
+# What HDF5 and NumPy raise on damaged files.
+DAMAGE = (
+    OSError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    MemoryError,
+    OverflowError,
+)
 FORMAT = "neuroav-store"
 VERSION = 2
 # Each array of steps, its type, and the axes of one step.
@@ -77,16 +88,7 @@ def damage(path: Path) -> Iterator[None]:
         yield
     except NeuroavError:
         raise
-    except (
-        OSError,
-        RuntimeError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        MemoryError,
-        OverflowError,
-    ) as error:
+    except DAMAGE as error:
         text = " ".join(str(error).split())[:120] or type(error).__name__
         found = f"a damaged one ({text})"
         raise fail(str(path), "an intact feature store", found, "Delete it and write it again.") from error

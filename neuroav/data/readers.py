@@ -32,6 +32,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neuroav.checks import NeuroavError, check_choice, fail, nearest
+from neuroav.data.intact import DAMAGE
 from neuroav.data.unpickle import load_object_npy, load_pickle
 from neuroav.data.vectors import ClassVectors
 
@@ -502,17 +503,7 @@ def _hdf5_errors(path: Path) -> Iterator[None]:
         yield
     except NeuroavError:
         raise
-    except (
-        OSError,
-        RuntimeError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        MemoryError,
-        OverflowError,
-        struct.error,
-    ) as error:
+    except (*DAMAGE, struct.error) as error:
         text = " ".join(str(error).split())[:120] or type(error).__name__
         raise fail(str(path), "a sound HDF5 file of features", text.removesuffix("."), _REMEDY) from error
 

@@ -291,12 +291,11 @@ LAYOUTS = {
 }
 
 
-@needs_extension
-@settings(max_examples=150, deadline=None, derandomize=True)
-@given(
-    case=st.builds(
+def any_case(size):
+    """A case of any options, its size drawn from ``size``."""
+    return st.builds(
         Case,
-        size=st.tuples(st.integers(0, 7), st.integers(0, 5), st.sampled_from([0, 1, 2, 15, 16, 17, 33, 70])),
+        size=size,
         theta=st.sampled_from(["TBN", "TB", "TN", "BN", "T", "B", "N", ""]),
         hard=st.booleans(),
         detach=st.booleans(),
@@ -307,7 +306,13 @@ LAYOUTS = {
         strict=st.booleans(),
         unit_gain=st.booleans(),
         refractory=st.integers(0, 3),
-    ),
+    )
+
+
+@needs_extension
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    case=any_case(st.tuples(st.integers(0, 7), st.integers(0, 5), st.sampled_from([0, 1, 2, 15, 16, 17, 33, 70]))),
     layout=st.sampled_from(sorted(LAYOUTS)),
     keep=st.integers(1, 5),
     odd=st.sampled_from([None, torch.nan, torch.inf, -torch.inf]),
