@@ -16,6 +16,7 @@ from typing import Any
 
 from neuroav.checks import NeuroavError, check_range, fail, nearest
 from neuroav.data.motionscenes import MotionScenesConfig
+from neuroav.data.sample import AsStored, Standardised
 from neuroav.data.synthetic import SyntheticConfig
 from neuroav.train.checkpoint import load_json
 from neuroav.train.loop import TrainConfig
@@ -80,6 +81,7 @@ class Experiment:
         config: that model's configuration; ``None`` takes its default.
         train: how it is trained.
         seed: fixes initial weights, batches and dropout.
+        inputs: what becomes of features before a model sees them.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Experiment:
     config: Any = None
     train: TrainConfig = field(default_factory=TrainConfig)
     seed: int = 0
+    inputs: Standardised | AsStored = field(default_factory=Standardised)
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, Data):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from neuroav.checks import check_choice, fail
 if TYPE_CHECKING:
     from torch import nn
 
+    from neuroav.baselines.base import Card
     from neuroav.data.types import DataSpec
 
 MODELS = {
@@ -36,9 +38,24 @@ def build(name: str, spec: DataSpec, config: Any = None) -> nn.Module:
     return kind(spec, config)
 
 
+def cards() -> dict[str, Card]:
+    """What each model is: title, paper, year, kind of input, spiking or not, tables with published results of it."""
+    return {name: model_class(name).CARD for name in MODELS}
+
+
+def _listing() -> str:
+    head = f"{'name':20} {'title':22} {'paper':12} {'year':5} {'inputs':9} {'spiking':8} published in\n"
+    rows = (
+        f"{name:20} {card.title:22} {card.paper or '-':12} {card.year or '-':<5} {card.inputs:9} "
+        f"{'yes' if card.spiking else 'no':8} {', '.join(card.rows) or '-'}\n"
+        for name, card in cards().items()
+    )
+    return head + "".join(rows)
+
+
 if __name__ == "__main__":
     if "--json" in sys.argv[1:]:
-        text = json.dumps([{"name": name, "class": path} for name, path in MODELS.items()], indent=1) + "\n"
+        entries = [{"name": name, "class": MODELS[name], **asdict(card)} for name, card in cards().items()]
+        sys.stdout.write(json.dumps(entries, indent=1) + "\n")
     else:
-        text = "".join(f"{name:12} {path}\n" for name, path in MODELS.items())
-    sys.stdout.write(text)
+        sys.stdout.write(_listing())

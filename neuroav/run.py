@@ -159,7 +159,7 @@ def train(
 
     def stage(number: int, names: Sequence[str], stop_after: int | None = None) -> tuple[nn.Module, Any, Statistics]:
         indices = np.sort(np.concatenate([parts[name] for name in names]))
-        statistics = Statistics.of(task.load(indices))
+        statistics = experiment.inputs.statistics(task.load(indices))
         data = task.data(indices, statistics)
         val = task.data(np.concatenate([parts["val_seen"], parts["val_unseen"]]), statistics)
         seen, unseen = task.classes("train"), task.classes("val_unseen")

@@ -19,9 +19,9 @@ from sklearn.metrics import recall_score
 from neuroav import run
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.checks import InputError, NeuroavError
-from neuroav.config import Experiment, MotionScenesData, StoreData, to_json
+from neuroav.config import Experiment, MotionScenesData, StoreData, read_experiment, to_json
 from neuroav.data.motionscenes import MotionScenesConfig, class_names
-from neuroav.data.sample import Statistics
+from neuroav.data.sample import AsStored, Statistics
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FixedThreshold, LayerTrace, SpikingLayers
 from neuroav.nn.losses import HeadsConfig
@@ -214,6 +214,14 @@ def test_two_stages_follow_the_protocol(folders, make):
         assert set(found["confusion.classes"][found["confusion.seen"]]) == set(names[task.classes(*parts)])
         assert set(found["confusion.classes"][~found["confusion.seen"]]) == set(names[task.classes("test_unseen")])
     assert [len(task.classes(part)) for part in ("train", "val_unseen", "test_unseen")] == [30, 12, 9]
+
+
+def test_a_model_may_read_features_as_stored(quick, tmp_path):
+    run.run_experiment(dataclasses.replace(quick, inputs=AsStored()), tmp_path / "run")
+    assert isinstance(read_experiment(tmp_path / "run" / "config.json").inputs, AsStored)
+    tensors, _ = load_tensors(tmp_path / "run" / "model.safetensors")
+    assert not tensors["statistics.video_mean"].any()
+    assert (tensors["statistics.audio_std"] == 1).all()
 
 
 @pytest.mark.parametrize("protocol", ["one", "two"])

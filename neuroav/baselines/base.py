@@ -1,17 +1,44 @@
-"""The protocol that every model keeps."""
+"""The protocol that every model keeps, and the card that says what it is."""
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from neuroav.data.types import Batch
+from neuroav.nn.attention import masked_mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a model is, for lists and tables; ``CARD`` of each model class.
+
+    Attributes:
+        title: what papers call it.
+        paper: its entry in ``references.bib``; empty for a control of this package.
+        year: of that paper; 0 for a control.
+        inputs: ``"temporal"`` if the order of a clip's steps can change its answer, else ``"averaged"``.
+        spiking: whether any of its neurons spike.
+        rows: results tables with a row of it, ``PAPER.TABLE`` as in ``tcaf.table1``.
+    """
+
+    title: str
+    paper: str = ""
+    year: int = 0
+    inputs: Literal["averaged", "temporal"]
+    spiking: bool = False
+    rows: tuple[str, ...] = ()
 
 
 @runtime_checkable
 class AVModel(Protocol):
-    """What training and evaluation ask of a model (an ``nn.Module``)."""
+    """What training and evaluation ask of a model (an ``nn.Module``).
+
+    A model may also have ``after_step(batch, negatives)``: called in training mode after each step of the optimiser, to
+    move running statistics as released code does. It may change buffers, not parameters.
+    """
 
     def loss(self, batch: Batch, negatives: Tensor) -> dict[str, Tensor]:
         """Named loss terms, already weighted; their sum is minimised.
@@ -23,3 +50,8 @@ class AVModel(Protocol):
     def distances(self, batch: Batch, class_vectors: Tensor) -> Tensor:
         """``(B, K)`` distances to classes given by ``class_vectors (K, D_text)``; lower is nearer."""
         ...
+
+
+def averages(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Audio ``(B, D_audio)`` and video ``(B, D_video)`` averaged over each clip's steps, for models without time."""
+    return masked_mean(batch.audio.values, batch.audio.valid), masked_mean(batch.video.values, batch.video.valid)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from neuroav.baselines.base import Card
 from neuroav.checks import check_range, fail
 from neuroav.data.types import Batch, DataSpec
 from neuroav.nn.attention import masked_mean
@@ -44,6 +45,7 @@ class PooledMLP(nn.Module):
     """
 
     Config = PooledMLPConfig
+    CARD = Card(title="Pooled MLP", inputs="averaged")
 
     def __init__(self, spec: DataSpec, config: PooledMLPConfig | None = None):
         super().__init__()

@@ -41,7 +41,7 @@ from neuroav.baselines.tcaf import TCAF, AsReleased, TCAFConfig
 from neuroav.bench.peers import load
 from neuroav.bench.rows import timed_row
 from neuroav.bench.timing import Job, Runner, Timed
-from neuroav.data.sample import ClipData, Statistics
+from neuroav.data.sample import AsStored, ClipData
 from neuroav.data.store import LoadedClips, Store
 from neuroav.data.synthetic import SyntheticConfig, open_or_generate
 from neuroav.train.loop import TrainConfig, fit
@@ -113,10 +113,10 @@ def simulated(store: str | None) -> Iterator[str]:
 
 def start_neuroav(case: EpochCase, two_passes: bool = False) -> Runner:
     """Our loop, as ``neuroav run`` has it."""
-    data, model = ours(case)
+    data, model = ours(case, two_passes)
     figures = loss_and_gradient(model, lambda: sum_of(model.loss(data.batch(first(data)), torch.empty(0))))
     if case.ready:
-        return _ready(case, data, model, figures, two_passes)
+        return _ready(case, data, model, figures)
     seeds, train = count(), TrainConfig(**vars(TRAIN) | {"batches": case.batches})
 
     def run() -> float:
@@ -125,7 +125,7 @@ def start_neuroav(case: EpochCase, two_passes: bool = False) -> Runner:
     return Runner(lambda: run, lambda loss: figures)
 
 
-def _ready(case: EpochCase, data: ClipData, model: TCAF, figures: dict[str, float], two_passes: bool) -> Runner:
+def _ready(case: EpochCase, data: ClipData, model: TCAF, figures: dict[str, float]) -> Runner:
     batches = [data.batch(drawn) for drawn in case.draws(data.labels.numpy())]
     optimizer = adam(model, TRAIN.lr, TRAIN.weight_decay)
     model.train()
@@ -135,8 +135,7 @@ def _ready(case: EpochCase, data: ClipData, model: TCAF, figures: dict[str, floa
             optimizer.zero_grad(set_to_none=True)
             sum_of(model.loss(batch, torch.empty(0))).backward()
             optimizer.step()
-            if two_passes:
-                model.after_step(batch)
+            model.after_step(batch, torch.empty(0))
 
     return Runner(lambda: run, lambda nothing: figures)
 
@@ -146,14 +145,12 @@ def start_two_passes(case: EpochCase) -> Runner:
     return start_neuroav(case, two_passes=True)
 
 
-def ours(case: EpochCase) -> tuple[ClipData, TCAF]:
+def ours(case: EpochCase, two_passes: bool) -> tuple[ClipData, TCAF]:
     """Raw features, and our model of the released sizes with the weights that all begin with."""
     clips, _, vectors = case.clips()
-    audio, video = clips.audio.shape[1], clips.video.shape[1]
-    as_they_are = Statistics(torch.zeros(audio), torch.ones(audio), torch.zeros(video), torch.ones(video), 1.0)
-    data = ClipData(clips, as_they_are, vectors)
+    data = ClipData(clips, AsStored().statistics(clips), vectors)
     seed_torch(0)
-    return data, TCAF(data.spec, TCAFConfig(reading=AsReleased()))
+    return data, TCAF(data.spec, TCAFConfig(reading=AsReleased(second_pass=two_passes)))
 
 
 def first(data: Any) -> np.ndarray:

@@ -39,9 +39,28 @@ class Statistics:
     @classmethod
     def of(cls, clips: LoadedClips) -> Statistics:
         """Measure training clips, a piece at a time; a constant feature gets a standard deviation of 1."""
-        per_step = 1.0 if clips.motion is None else clips.motion.sum((1, 2, 3), dtype=np.int64).mean()
         (audio_mean, audio_std), (video_mean, video_std) = _moments(clips.audio), _moments(clips.video)
-        return cls(audio_mean, audio_std, video_mean, video_std, float(per_step))
+        return cls(audio_mean, audio_std, video_mean, video_std, _events_per_step(clips))
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """Each feature less its mean and over its standard deviation, both taken over the training steps."""
+
+    def statistics(self, clips: LoadedClips) -> Statistics:
+        """Measure training clips."""
+        return Statistics.of(clips)
+
+
+@dataclass(frozen=True)
+class AsStored:
+    """Features as the store has them, which is what the released code of the baselines reads."""
+
+    def statistics(self, clips: LoadedClips) -> Statistics:
+        """Mean 0 and standard deviation 1, whatever the clips; events per step are measured."""
+        audio, video = clips.audio.shape[1], clips.video.shape[1]
+        moments = torch.zeros(audio), torch.ones(audio), torch.zeros(video), torch.ones(video)
+        return Statistics(*moments, _events_per_step(clips))
 
 
 def _moments(values: np.ndarray | StoredRows) -> tuple[Tensor, Tensor]:
@@ -59,8 +78,12 @@ def _moments(values: np.ndarray | StoredRows) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(std.astype(np.float32))
 
 
+def _events_per_step(clips: LoadedClips) -> float:
+    return 1.0 if clips.motion is None else float(clips.motion.sum((1, 2, 3), dtype=np.int64).mean())
+
+
 class ClipData:
-    """Clips ready to be batched, standardised as they are.
+    """Clips ready to be batched; each feature less ``statistics``' mean and over its standard deviation as they are.
 
     Batches that were announced by :meth:`expect` are read and put together in a thread of their own meanwhile.
 

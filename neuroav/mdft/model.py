@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from neuroav.baselines.base import Card
 from neuroav.checks import check_range, fail
 from neuroav.data.types import Batch, DataSpec
 from neuroav.mdft.fusion import CRM, Late, MotionPath
@@ -103,6 +104,7 @@ class MDFT(nn.Module):
     """
 
     Config = MDFTConfig
+    CARD = Card(title="MDFT", paper="mdft", year=2023, inputs="temporal", spiking=True, rows=("mdft.table1",))
 
     def __init__(self, spec: DataSpec, config: MDFTConfig | None = None):
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neuroav.data.sample import ClipData, class_balanced, in_batch_negatives
+from neuroav.data.types import Batch
 from neuroav.train.group import Group
 from neuroav.train.seed import Streams
 
@@ -35,7 +37,8 @@ class Stepper:
     and new running statistics are the mean over the shards, and each process takes the same step.
 
     Args:
-        model: an :class:`~neuroav.baselines.base.AVModel` on the group's device.
+        model: an :class:`~neuroav.baselines.base.AVModel` on the group's device; ``after_step`` is called where it
+            has one.
         optimizer: over its parameters.
         streams: random numbers of each shard.
         group: the processes.
@@ -57,6 +60,7 @@ class Stepper:
     ):
         self.optimizer, self.streams, self.group, self.clip_norm = optimizer, streams, group, clip_norm
         self.loss = torch.compile(model.loss) if compiled else model.loss
+        self.after_step = getattr(model, "after_step", None)
         self.autocast = torch.autocast(group.device.type, torch.bfloat16, enabled=bfloat16)
         self.parameters = list(model.parameters())
         self.running = [b for b in model.buffers() if b.is_floating_point()]
@@ -65,31 +69,54 @@ class Stepper:
     def step(self, data: ClipData, shards: list[Shard]) -> dict[str, Tensor]:
         """Take one step; returns the mean of each loss term over the shards."""
         self.optimizer.zero_grad(set_to_none=True)
-        before = [b.clone() for b in self.running + self.counters]
+        batches: dict[int, tuple[Batch, Tensor]] = {}
         means: dict[str, Tensor] = {}
         running = [torch.zeros_like(b) for b in self.running]
-        for shard in self.streams.mine:
-            _copy(before, self.running + self.counters)
-            for name, value in self._backward(data, shard, *shards[shard]).items():
+        for shard in self._apart(running):
+            batch = self._load(data, *shards[shard])
+            for name, value in self._backward(*batch).items():
                 means[name] = means.get(name, 0) + value.detach().float() / len(shards)
-            for total, now in zip(running, self.running, strict=True):
-                total += now / len(shards)
+            if self.after_step is not None:
+                batches[shard] = batch
         self._exchange([*means.values(), *running])
         _copy(running, self.running)
         if self.clip_norm:
             nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.optimizer.step()
+        if batches:
+            self._follow(batches)
         return means
 
-    def _backward(self, data: ClipData, shard: int, clips: np.ndarray, negatives: np.ndarray) -> dict[str, Tensor]:
-        """Add this shard's share to the gradients; returns its loss terms."""
+    def _load(self, data: ClipData, clips: np.ndarray, negatives: np.ndarray) -> tuple[Batch, Tensor]:
         device = self.group.device
-        batch, other = data.batch(clips).to(device), torch.from_numpy(negatives).to(device)
-        with self.streams.of(shard):
-            with self.autocast:
-                terms = self.loss(batch, other)
-            (torch.stack([term.float() for term in terms.values()]).sum() / self.streams.shards).backward()
+        return data.batch(clips).to(device), torch.from_numpy(negatives).to(device)
+
+    def _apart(self, running: list[Tensor]) -> Iterator[int]:
+        """Each of this process's shards, from the same running statistics; adds its share of the new ones."""
+        before = [b.clone() for b in self.running + self.counters]
+        for shard in self.streams.mine:
+            _copy(before, self.running + self.counters)
+            with self.streams.of(shard):
+                yield shard
+            for total, now in zip(running, self.running, strict=True):
+                total += now / self.streams.shards
+
+    def _backward(self, batch: Batch, negatives: Tensor) -> dict[str, Tensor]:
+        """Add this shard's share to the gradients; returns its loss terms."""
+        with self.autocast:
+            terms = self.loss(batch, negatives)
+        (torch.stack([term.float() for term in terms.values()]).sum() / self.streams.shards).backward()
         return terms
+
+    def _follow(self, batches: dict[int, tuple[Batch, Tensor]]) -> None:
+        """Let the model do what it does after the weights have moved."""
+        running = [torch.zeros_like(b) for b in self.running]
+        for shard in self._apart(running):
+            with self.autocast:
+                self.after_step(*batches[shard])
+        if self.group.size > 1:
+            self.group.sum(running)
+        _copy(running, self.running)
 
     def _exchange(self, tensors: list[Tensor]) -> None:
         """Sum the tensors, and the gradients, over all processes."""

@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 from neuroav.checks import InputError
 from neuroav.data import sample
 from neuroav.data.chunks import StoredRows
-from neuroav.data.sample import ClipData, Statistics, class_balanced, in_batch_negatives
+from neuroav.data.sample import AsStored, ClipData, Statistics, class_balanced, in_batch_negatives
 from neuroav.data.store import ClipRecord, LoadedClips, Store, StoreWriter
 
 LENGTHS = (3, 1, 5, 2)
@@ -69,6 +69,16 @@ def test_statistics_standardise_the_training_steps(clips, data):
         np.testing.assert_allclose(values.std(0, correction=0), 1, atol=1e-5)
     assert not audio[:, 2].any()
     assert data.events_per_step == pytest.approx(clips.motion.sum() / sum(LENGTHS))
+
+
+def test_features_as_stored_stay_as_they_are(clips):
+    data = ClipData(clips, AsStored().statistics(clips), VECTORS)
+    batch = data.batch(np.array([1]))
+    for name in ("audio", "video"):
+        np.testing.assert_array_equal(
+            getattr(batch, name).values[:, 0], getattr(clips, name)[slice(*clips.offsets[1:3])]
+        )
+    assert data.events_per_step == Statistics.of(clips).events_per_step
 
 
 def test_spec_holds_the_sizes(data):

@@ -100,6 +100,26 @@ def test_two_processes_divide_the_shards_and_each_draws_its_own_dropout(monkeypa
     assert not torch.equal(sent[0][0], sent[1][0])
 
 
+def test_what_follows_a_step_sees_the_moved_weights_and_its_statistics_are_means_over_the_shards():
+    class Second(Net):
+        """Normalises every batch once more after the step."""
+
+        def after_step(self, batch, negatives):
+            seen.append((weights(self), len(negatives) == len(batch)))
+            with torch.no_grad():
+                self.norm(batch)
+
+    shards, seen = draw(Clips.labels.numpy(), 12, 2, np.random.default_rng(0)), []
+    torch.manual_seed(0)
+    net = Second().train()
+    moved(net, shards)
+    means = torch.stack([0.1 * ROWS[clips].mean(0) for clips, _ in shards])
+    torch.testing.assert_close(net.norm.running_mean, (0.9 * means.mean(0) + means).mean(0))
+    assert net.norm.num_batches_tracked == 2
+    assert len(seen) == 2
+    assert all(torch.equal(then, weights(net)) and paired for then, paired in seen)
+
+
 def test_a_long_gradient_is_shortened_and_a_short_one_left():
     shards = draw(Clips.labels.numpy(), 12, 1, np.random.default_rng(0))
     free, _ = moved(new(), shards)
