@@ -20,6 +20,8 @@ MODELS = {
     "mdft": "neuroav.mdft.model:MDFT",
     "pooled": "neuroav.baselines.pooled:PooledMLP",
     "tcaf": "neuroav.baselines.tcaf:TCAF",
+    "attention_fusion": "neuroav.baselines.attention_fusion:AttentionFusion",
+    "perceiver": "neuroav.baselines.perceiver:Perceiver",
 }
 
 

@@ -54,8 +54,8 @@ BAR = 2.0
 SAME = 1e-3  # relative, in float32
 STAND_INS = ("pandas", "configargparse", "torch.utils.tensorboard")
 TRAIN = TrainConfig(epochs=1, batch_size=64, lr=7e-5, weight_decay=1e-5, device="cpu")
-PARTS = {"audio_encoder": "A_enc", "video_encoder": "V_enc", "clip": "O_proj", "word": "W_proj"}
-PARTS |= {"rebuild_clip": "D_o", "rebuild_word": "D_w"}
+PARTS = {"tokens.encoder.audio": "A_enc", "tokens.encoder.video": "V_enc", "clip": "O_proj"}
+PARTS |= {"heads.word": "W_proj", "heads.rebuild_clip": "D_o", "heads.rebuild_word": "D_w"}
 LAYER = {"query": "attn.to_q", "key": "attn.to_k", "value": "attn.to_v", "output": "attn.to_out"}
 LAYER |= {"feed_forward": "ff.net"}
 COLUMNS = ("case", "impl", "clips/s", "median s", "IQR s", "best s", "s an epoch", "peak MiB")
@@ -194,7 +194,7 @@ def start_released(case: EpochCase) -> Runner:
     args = _settings(Path(released.data.__file__).parents[1])
     clips = released.data.ContrastiveDataset(_dataset(released.data.UCFDataset, args, *case.clips()))
     model = build(_parameters(parameters, args), args.input_size_audio, args.input_size_video)
-    model.load_state_dict(released_state(ours(case)[1], model.state_dict()))
+    model.load_state_dict(released_state(ours(case, two_passes=True)[1], model.state_dict()))
     collate = released.data.DefaultCollator(
         mode=args.batch_seqlen_train, max_len=args.batch_seqlen_train_maxlen, trim=args.batch_seqlen_train_trim
     )
@@ -332,24 +332,27 @@ def released_name(ours: str) -> str:
     """Return what the released code calls one of our parameters or buffers.
 
     Example:
-        >>> released_name("audio_encoder.norm.1.bias"), released_name("transformer.layers.0.query.weight")
+        >>> released_name("tokens.encoder.audio.norm.1.bias"), released_name("transformer.layers.0.query.weight")
         ('A_enc.fc.5.bias', 'Audio_visual_transformer.layers.0.attn.to_q.weight')
     """
+    position = "position_encoder_block"
+    for part, theirs in PARTS.items():
+        if ours.startswith(f"{part}."):
+            kind, index, leaf = ours.removeprefix(f"{part}.").split(".")
+            return f"{theirs}.fc.{4 * int(index) + (kind == 'norm')}.{leaf}"
     head, _, rest = ours.partition(".")
-    if head in PARTS:
-        kind, index, leaf = rest.split(".")
-        return f"{PARTS[head]}.fc.{4 * int(index) + (kind == 'norm')}.{leaf}"
     if head == "transformer":
         _, index, block, leaf = rest.split(".", 3)
         return f"Audio_visual_transformer.layers.{index}.{LAYER.get(block, block)}.{leaf}"
-    position = "position_encoder_block"
+    if head == "token":
+        return "cls_token"
+    kind, _, rest = rest.partition(".")
+    if kind == "time":
+        return f"{position}.fourier_{'randn' if rest == 'frequency' else 'embeddings.' + rest.removeprefix('linear.')}"
+    modality, _, rest = rest.partition(".")
     if rest == "modality":
         return f"{position}.modal_embedding.weight"
-    if head in ("audio_position", "video_position"):
-        return f"{position}.out_proj_{head.partition('_')[0]}.{rest.removeprefix('linear.')}"
-    if ours == "token":
-        return "cls_token"
-    return f"{position}.fourier_{'randn' if rest == 'frequency' else 'embeddings.' + rest.removeprefix('linear.')}"
+    return f"{position}.out_proj_{modality}.{rest.removeprefix('linear.')}"
 
 
 def released_state(model: TCAF, theirs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -359,8 +362,9 @@ def released_state(model: TCAF, theirs: dict[str, Tensor]) -> dict[str, Tensor]:
         key = released_name(name)
         if not name.endswith("modality"):
             found[key] = value.reshape(theirs[key].shape)
-    modality = torch.stack([model.audio_position.modality, model.video_position.modality]).detach()
-    found["position_encoder_block.modal_embedding.weight"] = modality
+    weights = model.state_dict()
+    modality = [weights[f"tokens.position.{name}.modality"] for name in ("audio", "video")]
+    found["position_encoder_block.modal_embedding.weight"] = torch.stack(modality)
     for key in theirs:  # the released model has its position encoder under a second name
         found[key] = found[key.replace("audiovisual_embeddings", "position_encoder_block")]
     return found

@@ -1,4 +1,4 @@
-"""Transformers over two sequences and one class token, with a choice of who attends to whom."""
+"""Transformers over two sequences and a class token, with a choice of who attends to whom."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from neuroav.nn.attention import masked_mean
 
 Spans = list[tuple[slice, slice]]
 
@@ -39,36 +41,62 @@ class FourierTime(nn.Module):
 class FullAttention:
     """Every token attends to every other."""
 
-    def spans(self, audio: int, tokens: int) -> Spans:
+    def spans(self, audio: int, token: int, video: int) -> Spans:
         """Ranges of queries and of the keys they see, of tokens in the order audio, class token, video.
 
         Args:
-            audio: number of audio tokens, which is the place of the class token.
-            tokens: number of all tokens.
+            audio: number of audio tokens.
+            token: 1 where there is a class token, else 0.
+            video: number of video tokens.
         """
-        return [(slice(0, tokens), slice(0, tokens))]
+        everywhere = slice(0, audio + token + video)
+        return [(everywhere, everywhere)]
 
 
 @dataclass(frozen=True)
 class CrossAttention:
     """Audio attends to video and video to audio, not to themselves; all attend to the class token, and it to all."""
 
-    def spans(self, audio: int, tokens: int) -> Spans:
+    def spans(self, audio: int, token: int, video: int) -> Spans:
         """See :meth:`FullAttention.spans`."""
-        token = slice(audio, audio + 1)
-        heard, seen = (slice(0, audio), slice(audio, tokens)), (slice(audio + 1, tokens), slice(0, audio + 1))
-        return [heard, (token, slice(0, tokens)), seen]
+        after, end = audio + token, audio + token + video
+        return _filled([(0, audio, audio, end), (audio, after, 0, end), (after, end, 0, after)])
 
 
 @dataclass(frozen=True)
 class SelfAttention:
     """Audio attends to audio and video to video; all attend to the class token, and it to all."""
 
-    def spans(self, audio: int, tokens: int) -> Spans:
+    def spans(self, audio: int, token: int, video: int) -> Spans:
         """See :meth:`FullAttention.spans`."""
-        token = slice(audio, audio + 1)
-        heard, seen = (slice(0, audio), slice(0, audio + 1)), (slice(audio + 1, tokens), slice(audio, tokens))
-        return [heard, (token, slice(0, tokens)), seen]
+        after, end = audio + token, audio + token + video
+        return _filled([(0, audio, 0, after), (audio, after, 0, end), (after, end, audio, end)])
+
+
+Pattern = FullAttention | CrossAttention | SelfAttention
+
+
+def _filled(bounds: list[tuple[int, int, int, int]]) -> Spans:
+    """First and last query, first and last key; those without a query are left out."""
+    return [(slice(a, b), slice(c, d)) for a, b, c, d in bounds if a < b]
+
+
+@dataclass(frozen=True)
+class ClassToken:
+    """A learnt token that stands between audio and video and gathers the clip."""
+
+    def token(self, dim: int) -> nn.Parameter | None:
+        """Make it: ``(D,)``."""
+        return nn.Parameter(torch.randn(dim))
+
+
+@dataclass(frozen=True)
+class MeanOfTokens:
+    """No class token; the clip is the mean of all that leaves the last layer (upper half of Table 3 of [tcaf])."""
+
+    def token(self, dim: int) -> nn.Parameter | None:
+        """There is none."""
+        return None
 
 
 class Places(NamedTuple):
@@ -152,33 +180,55 @@ class TokenLayer(nn.Module):
 
 
 class TokenTransformer(nn.Module):
-    """Layers over audio, class token and video; only the class token leaves the last one, so only it is computed there.
+    """Layers over audio, class token and video; one of the two modalities may have no steps.
 
     Args:
         pattern: who attends to whom.
         layers: the layers.
     """
 
-    def __init__(self, pattern: FullAttention | CrossAttention | SelfAttention, layers: list[TokenLayer]):
+    def __init__(self, pattern: Pattern, layers: list[TokenLayer]):
         super().__init__()
         self.pattern = pattern
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, audio: Tensor, token: Tensor, video: Tensor, audio_valid: Tensor, video_valid: Tensor) -> Tensor:
-        """Return the class token ``(B, D)``.
+    def forward(
+        self, audio: Tensor, token: Tensor | None, video: Tensor, audio_valid: Tensor, video_valid: Tensor
+    ) -> Tensor:
+        """Return the class token ``(B, D)``, or without one the mean of all tokens.
+
+        Only the class token leaves the last layer, so only it is computed there.
 
         Args:
             audio: ``(T_audio, B, D)``.
-            token: ``(D,)``.
+            token: ``(D,)``, or ``None``.
             video: ``(T_video, B, D)``.
             audio_valid: ``(T_audio, B)`` bool.
             video_valid: ``(T_video, B)`` bool.
         """
-        size = audio.shape[1]
-        valid = torch.cat([audio_valid, audio_valid.new_ones(1, size), video_valid])
-        places, everywhere = Places.of(valid), slice(0, len(valid))
-        tokens = places.pack(torch.cat([audio, token.expand(1, size, -1), video]), everywhere)
-        spans = self.pattern.spans(len(audio), len(valid))
+        if token is None:
+            return masked_mean(*self.tokens(audio, token, video, audio_valid, video_valid))
+        tokens, places, spans = self._enter(audio, token, video, audio_valid, video_valid)
         for layer in self.layers[:-1]:
             tokens = layer(tokens, places, spans)
-        return self.layers[-1](tokens, places, [(slice(len(audio), len(audio) + 1), everywhere)])
+        return self.layers[-1](tokens, places, [(slice(len(audio), len(audio) + 1), slice(0, len(places.valid)))])
+
+    def tokens(
+        self, audio: Tensor, token: Tensor | None, video: Tensor, audio_valid: Tensor, video_valid: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return all tokens of the last layer, ``(L, B, D)`` in the order of :meth:`forward`; and which are valid."""
+        tokens, places, spans = self._enter(audio, token, video, audio_valid, video_valid)
+        for layer in self.layers:
+            tokens = layer(tokens, places, spans)
+        return places.spread(tokens, slice(0, len(places.valid))), places.valid
+
+    def _enter(
+        self, audio: Tensor, token: Tensor | None, video: Tensor, audio_valid: Tensor, video_valid: Tensor
+    ) -> tuple[Tensor, Places, Spans]:
+        """Packed tokens, where they are and who attends to whom."""
+        size = audio.shape[1]
+        gathering = audio.new_empty(0, size, audio.shape[2]) if token is None else token.expand(1, size, -1)
+        valid = torch.cat([audio_valid, audio_valid.new_ones(len(gathering), size), video_valid])
+        places = Places.of(valid)
+        tokens = places.pack(torch.cat([audio, gathering, video]), slice(0, len(valid)))
+        return tokens, places, self.pattern.spans(len(audio), len(gathering), len(video))

@@ -1,6 +1,7 @@
 """TCaF beside the released code: names of weights, what its data set is given, what is compared and written."""
 
 import json
+import dataclasses
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,14 +34,14 @@ def store(tmp_path_factory):
 def small(monkeypatch):
     """A model of the same parts that takes no time."""
     config = bench.TCAFConfig(dim=8, encoder_hidden=8, hidden=8, layers=2, heads=2, head_dim=4, feed_forward=8)
-    monkeypatch.setattr(bench, "TCAFConfig", lambda reading: config)
+    monkeypatch.setattr(bench, "TCAFConfig", lambda reading: dataclasses.replace(config, reading=reading))
 
 
 @pytest.mark.skipif(not GOLDEN.is_file(), reason="the golden fixtures of the models are not here")
 def test_every_weight_has_a_released_name(store):
     with np.load(GOLDEN, allow_pickle=False) as arrays:
         released = {key.removeprefix("param.") for key in arrays.files if key.startswith("param.")}
-    names = {bench.released_name(name) for name in bench.ours(EpochCase(store))[1].state_dict()}
+    names = {bench.released_name(name) for name in bench.ours(EpochCase(store), two_passes=True)[1].state_dict()}
 
     def of_one_layer(given):
         return {name for name in given if "num_batches" not in name and ("layers" not in name or "layers.0." in name)}
@@ -50,7 +51,7 @@ def test_every_weight_has_a_released_name(store):
 
 
 def test_weights_go_over_in_the_released_shapes(store, small):
-    _, model = bench.ours(EpochCase(store))
+    _, model = bench.ours(EpochCase(store), two_passes=True)
     state = model.state_dict()
     shapes = {bench.released_name(name): value.shape for name, value in state.items()}
     projection = "position_encoder_block.out_proj_audio.weight"
@@ -64,10 +65,12 @@ def test_weights_go_over_in_the_released_shapes(store, small):
     }
     found = bench.released_state(model, theirs)
     assert {name: value.shape for name, value in found.items()} == {n: v.shape for n, v in theirs.items()}
-    assert torch.equal(found["A_enc.fc.0.weight"], state["audio_encoder.linear.0.weight"])
+    assert torch.equal(found["A_enc.fc.0.weight"], state["tokens.encoder.audio.linear.0.weight"])
     for block in ("position_encoder_block", "audiovisual_embeddings"):
-        assert torch.equal(found[f"{block}.out_proj_audio.weight"][..., 0], state["audio_position.linear.weight"])
-        assert torch.equal(found[f"{block}.modal_embedding.weight"][1], state["video_position.modality"])
+        assert torch.equal(
+            found[f"{block}.out_proj_audio.weight"][..., 0], state["tokens.position.audio.linear.weight"]
+        )
+        assert torch.equal(found[f"{block}.modal_embedding.weight"][1], state["tokens.position.video.modality"])
         assert (found[f"{block}.pad_embedding.weight"] == 7).all()
 
 
@@ -116,8 +119,8 @@ def test_loss_and_gradient_are_those_without_dropout():
 def test_ready_batches_are_trained_on(store, small, impl, monkeypatch):
     built, passes = [], []
     ours = bench.ours
-    monkeypatch.setattr(bench, "ours", lambda case: built.append(ours(case)) or built[-1])
-    monkeypatch.setattr(bench.TCAF, "after_step", lambda model, batch: passes.append(batch))
+    monkeypatch.setattr(bench, "ours", lambda *given: built.append(ours(*given)) or built[-1])
+    monkeypatch.setattr(bench.TCAF, "embed", lambda model, batch: passes.append(batch))
     runner = bench.STARTS[impl](EpochCase(store, batches=2, ready=True))
     ((data, model),) = built
     before = model.token.clone()

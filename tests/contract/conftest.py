@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from neuroav.baselines.attention_fusion import AttentionFusionConfig
+from neuroav.baselines.perceiver import PerceiverConfig
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.baselines.tcaf import TCAFConfig
 from neuroav.data.classic import describe_clip
@@ -27,7 +29,8 @@ from neuroav.mdft.motion import (
 )
 from neuroav.mdft.scene import RJLU
 from neuroav.models import MODELS, build
-from neuroav.nn.encoder import FullAttention, SelfAttention
+from neuroav.nn.encoder import FullAttention, MeanOfTokens, SelfAttention
+from neuroav.nn.heads import WordLoss
 from neuroav.nn.losses import HeadsConfig, JointLoss, PrintedLoss, PrintedWords
 
 TOKENS = {"dim": 32, "encoder_hidden": 32, "hidden": 32, "layers": 2, "heads": 2, "head_dim": 16, "feed_forward": 32}
@@ -71,6 +74,21 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "tcaf": ("tcaf", TCAFConfig(**TOKENS)),
     "tcaf self attention": ("tcaf", TCAFConfig(**TOKENS, attention=SelfAttention())),
     "tcaf full attention": ("tcaf", TCAFConfig(**TOKENS, attention=FullAttention())),
+    "tcaf without class token": ("tcaf", TCAFConfig(**TOKENS, summary=MeanOfTokens())),
+    "tcaf self attention, no class token": (
+        "tcaf",
+        TCAFConfig(**TOKENS, attention=SelfAttention(), summary=MeanOfTokens()),
+    ),
+    "tcaf full attention, no class token": (
+        "tcaf",
+        TCAFConfig(**TOKENS, attention=FullAttention(), summary=MeanOfTokens()),
+    ),
+    "tcaf l_reg": ("tcaf", TCAFConfig(**TOKENS, loss=WordLoss(cross_entropy=0.0, reconstruction=0.0))),
+    "tcaf l_reg + l_ce": ("tcaf", TCAFConfig(**TOKENS, loss=WordLoss(reconstruction=0.0))),
+    "tcaf audio": ("tcaf", TCAFConfig(**TOKENS, modalities=("audio",))),
+    "tcaf video": ("tcaf", TCAFConfig(**TOKENS, modalities=("video",))),
+    "attention fusion": ("attention_fusion", AttentionFusionConfig(dim=32, encoder_hidden=32, hidden=32)),
+    "perceiver": ("perceiver", PerceiverConfig(**TOKENS, latents=4)),
 }
 assert {name for name, _ in VARIANTS.values()} == set(MODELS)
 

@@ -12,12 +12,12 @@ from neuroav.train.optim import adam
 NO_NEGATIVES = torch.empty(0)
 PATTERNS = {"cross": CrossAttention(), "self": SelfAttention(), "full": FullAttention()}
 NAMES = {
-    "audio_encoder": "A_enc",
-    "video_encoder": "V_enc",
+    "tokens.encoder.audio": "A_enc",
+    "tokens.encoder.video": "V_enc",
     "clip": "O_proj",
-    "word": "W_proj",
-    "rebuild_clip": "D_o",
-    "rebuild_word": "D_w",
+    "heads.word": "W_proj",
+    "heads.rebuild_clip": "D_o",
+    "heads.rebuild_word": "D_w",
 }
 POSITION = "position_encoder_block"
 LAYER = {
@@ -35,23 +35,24 @@ REAL = ["tcaf_cls_ucf_eval", "tcaf_cls_ucf_train", "tcaf_main_activitynet_eval",
 
 def released_name(ours):
     """The released name of one of our parameters or buffers."""
-    head, _, rest = ours.partition(".")
-    if head in NAMES:
-        kind, index, leaf = rest.split(".")
-        return f"{NAMES[head]}.fc.{4 * int(index) + (kind == 'norm')}.{leaf}"
-    if head == "transformer":
-        _, index, rest = rest.split(".", 2)
+    for part, theirs in NAMES.items():
+        if ours.startswith(f"{part}."):
+            kind, index, leaf = ours.removeprefix(f"{part}.").split(".")
+            return f"{theirs}.fc.{4 * int(index) + (kind == 'norm')}.{leaf}"
+    if ours.startswith("transformer."):
+        _, _, index, rest = ours.split(".", 3)
         start = next(one for one in LAYER if rest.startswith(one))
         return f"Audio_visual_transformer.layers.{index}.{LAYER[start]}{rest.removeprefix(start)}"
-    if head in ("audio_position", "video_position"):
+    if ours.startswith("tokens.position."):
+        modality, rest = ours.removeprefix("tokens.position.").split(".", 1)
         if rest == "modality":
             return f"{POSITION}.modal_embedding.weight"
-        return f"{POSITION}.out_proj_{head.partition('_')[0]}.{rest.removeprefix('linear.')}"
+        return f"{POSITION}.out_proj_{modality}.{rest.removeprefix('linear.')}"
     return {
         "token": "cls_token",
-        "time.frequency": f"{POSITION}.fourier_randn",
-        "time.linear.weight": f"{POSITION}.fourier_embeddings.weight",
-        "time.linear.bias": f"{POSITION}.fourier_embeddings.bias",
+        "tokens.time.frequency": f"{POSITION}.fourier_randn",
+        "tokens.time.linear.weight": f"{POSITION}.fourier_embeddings.weight",
+        "tokens.time.linear.bias": f"{POSITION}.fourier_embeddings.bias",
     }[ours]
 
 
@@ -144,7 +145,7 @@ def test_outputs_and_loss_terms_match(golden, folder, name):
         case.check(token, "out.c_o")
         case.check(case.model.clip(token), "out.theta_o")
         case.check(case.model.embed(batch), "out.get_embeddings.theta_o")
-        words = case.model.word(batch.classes.text)
+        words = case.model.heads.word(batch.classes.text)
         if "out.get_embeddings.theta_w_classes" in case.arrays:
             case.check(words, "out.get_embeddings.theta_w_classes")
         expected = torch.from_numpy(case.arrays["out.get_embeddings.theta_o"])[:, None] - words.detach()
@@ -161,7 +162,7 @@ def test_gradients_match(golden, folder, name):
     case = Case(golden(folder, name))
     sum(case.loss().values()).backward()
     gradients = {ours: parameter.grad for ours, parameter in case.model.named_parameters()}
-    both = torch.stack([gradients.pop(f"{m}_position.modality") for m in ("audio", "video")])
+    both = torch.stack([gradients.pop(f"tokens.position.{m}.modality") for m in ("audio", "video")])
     found = {released_name(ours): gradient for ours, gradient in gradients.items()}
     found = {name: in_released_shape(name, gradient) for name, gradient in found.items()}
     left = case.golden.check_gradients({**found, f"{POSITION}.modal_embedding.weight": both})
