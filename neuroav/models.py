@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from neuroav.data.types import DataSpec
 
 MODELS = {
+    "avca": "neuroav.baselines.avca:AVCA",
     "mdft": "neuroav.mdft.model:MDFT",
     "pooled": "neuroav.baselines.pooled:PooledMLP",
     "tcaf": "neuroav.baselines.tcaf:TCAF",

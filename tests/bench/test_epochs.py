@@ -1,7 +1,7 @@
 """TCaF beside the released code: names of weights, what its data set is given, what is compared and written."""
 
-import json
 import dataclasses
+import json
 import math
 from pathlib import Path
 from types import SimpleNamespace

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from neuroav.baselines.attention_fusion import AttentionFusionConfig
+from neuroav.baselines.avca import AVCAConfig
 from neuroav.baselines.perceiver import PerceiverConfig
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.baselines.tcaf import TCAFConfig
@@ -32,9 +33,11 @@ from neuroav.models import MODELS, build
 from neuroav.nn.encoder import FullAttention, MeanOfTokens, SelfAttention
 from neuroav.nn.heads import WordLoss
 from neuroav.nn.losses import HeadsConfig, JointLoss, PrintedLoss, PrintedWords
+from neuroav.nn.pair import AsReleased
 
 TOKENS = {"dim": 32, "encoder_hidden": 32, "hidden": 32, "layers": 2, "heads": 2, "head_dim": 16, "feed_forward": 32}
 SMALL = {"dim": 32, "heads": HeadsConfig(hidden=32)}
+PAIR = {"dim": 32, "encoder_hidden": 32, "hidden": 32, "heads": 2, "head_dim": 16}
 
 
 def heads(**weights: float) -> dict[str, Any]:
@@ -42,6 +45,8 @@ def heads(**weights: float) -> dict[str, Any]:
 
 
 VARIANTS: dict[str, tuple[str, Any]] = {
+    "avca": ("avca", AVCAConfig(**PAIR)),
+    "avca as released": ("avca", AVCAConfig(**PAIR, reading=AsReleased())),
     "mdft": ("mdft", MDFTConfig(**SMALL)),
     "mdft EGM+MLP": ("mdft", MDFTConfig(**SMALL, motion=MLPLayers())),
     "mdft SNN": ("mdft", MDFTConfig(**SMALL, events=NoEvents())),

@@ -1,5 +1,6 @@
 """Numbers of the released code for each model: those that may be copied lie here, the others beside the repository."""
 
+import importlib.util
 import json
 import zlib
 from pathlib import Path
@@ -24,8 +25,8 @@ class Golden:
         with np.load(path, allow_pickle=False) as arrays:
             self.arrays = {key: arrays[key] for key in arrays.files}
         self.meta = json.loads(str(self.arrays["meta"]))
-        self.hyper = self.meta["hyper"]
-        self.training = self.meta["mode"] == "train"
+        self.hyper = self.meta.get("hyper", {})
+        self.training = self.meta.get("mode") == "train"
 
     def tensor(self, key, dtype=torch.float64):
         """An array; floating point ones in ``dtype``."""
@@ -50,6 +51,20 @@ class Golden:
         sums = [value.sum(), np.abs(value).sum()]
         np.testing.assert_allclose(sums, self.meta["param_checksums"][name], rtol=1e-9, atol=1e-9, err_msg=name)
         return value
+
+    def clips(self, dtype=torch.float64):
+        """Inputs of a model of averaged features by name without `in.`: stored, or made by the recipe and checked."""
+        found = {key.removeprefix("in."): self.arrays[key] for key in self.arrays if key.startswith("in.")}
+        if "audio" not in found:
+            size = self.hyper["batch"]
+            for name in ("audio", "video", "audio_neg", "video_neg"):
+                found[name] = np.abs(self.draw(f"in.{name}", (size, self.hyper[f"input_{name[:5]}"])))
+                np.testing.assert_allclose(found[name].sum(), self.meta["input_checksums"][name][0], rtol=1e-9)
+            words = self.draw("in.class_embeddings", (self.hyper["classes"], 300))
+            words = words / np.linalg.norm(words, axis=1, keepdims=True)
+            found |= {"class_embeddings": words, "text": words[found["row"]], "text_neg": words[found["row_neg"]]}
+        tensors = {name: torch.from_numpy(np.asarray(value)) for name, value in found.items()}
+        return {name: x.to(dtype) if x.is_floating_point() else x for name, x in tensors.items()}
 
     def _recipe(self, name, shape, normalises):
         x = self.draw(name, shape)
@@ -95,3 +110,13 @@ def golden():
         pytest.skip(f"{folder}/{name}.npz: code without a licence, its numbers are not in the repository")
 
     return read
+
+
+@pytest.fixture(scope="session")
+def pair_case():
+    """The module ``tests/helpers/pair_case.py``."""
+    path = HERE.parent / "helpers" / "pair_case.py"
+    spec = importlib.util.spec_from_file_location("pair_case", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
