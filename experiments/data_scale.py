@@ -1,13 +1,12 @@
-"""Simulated VGGSound at scale: how long a training step waits for its batch, peak memory, and what cost grows with.
+"""Simulated VGGSound at scale: how long a training step waits for its batch, and peak memory.
 
 Command: ``python experiments/data_scale.py FOLDER [--share S]`` (CPU, 4 GB of disk for the stores of ``main`` features
          and 25 GB for those of ``cls`` at share 1; minutes to make each where FOLDER does not hold it yet).
-Writes ``experiments/results/data_scale_<date>.{json,md,svg}``. Each training run is a process of its own. A step waits
+Writes ``experiments/results/data_scale_<date>.{json,md}``. Each training run is a process of its own. A step waits
 from asking for its batch to having it; every other batch is announced a step ahead, as the training loop does, or none.
 """
 
 import argparse
-import dataclasses
 import json
 import statistics as stats
 import subprocess
@@ -25,7 +24,7 @@ from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.bench.machine import machine, resident_bytes
 from neuroav.config import SimulatedData
 from neuroav.data.sample import Statistics, in_batch_negatives
-from neuroav.data.synthetic import SyntheticConfig, generate
+from neuroav.data.synthetic import SyntheticConfig
 from neuroav.mdft.model import FeatureEvents, MDFTConfig
 from neuroav.task import Task, prepare
 from neuroav.train.checkpoint import save_json
@@ -38,9 +37,7 @@ RUNS: dict[str, tuple[str, str, Any, int, int]] = {
     "pooled": ("main", "pooled", PooledMLPConfig(inputs=("audio", "video")), 256, 60),
     "tcaf": ("cls", "tcaf", None, 64, 8),
 }
-SIZES = (0.005, 0.01, 0.02, 0.04)  # shares of VGGSound's clips
-STRETCHES = (0.5, 1.0, 2.0, 4.0)  # at the second share
-WARM_UP, PASSES = 2, 10
+WARM_UP = 2
 
 
 def simulated(folder: Path, config: SyntheticConfig) -> Task:
@@ -95,76 +92,11 @@ def _data_bytes(task: Task) -> int:
     )
 
 
-def grow(folder: Path) -> list[dict[str, float]]:
-    """Processor seconds to write a store, to read it with statistics, and to batch it, against clips and steps."""
-    base = SyntheticConfig(benchmark="vggsound", share=SIZES[1])
-    configs = [("clips", dataclasses.replace(base, share=share)) for share in SIZES]
-    configs += [("steps", dataclasses.replace(base, stretch=stretch)) for stretch in STRETCHES]
-    rows = []
-    for against, config in configs:
-        path = folder / "growing.h5"
-        path.unlink(missing_ok=True)
-        start = time.process_time()
-        generate(config, path, quiet=True)
-        written = time.process_time()
-        task = prepare(SimulatedData(store=str(path), simulate=config))
-        everything = np.arange(len(task.store))
-        data = task.data(everything, Statistics.of(task.load(everything)))
-        loaded = time.process_time()
-        for _ in range(PASSES):
-            for batch in data.in_order(256):
-                assert batch.size
-        batched = time.process_time()
-        row = {"write_s": written - start, "load_s": loaded - written, "batch_s": (batched - loaded) / PASSES}
-        rows.append({"against": against, "clips": len(task.store), "steps": int(task.store.lengths[0]), **row})
-        task.store.close()
-        path.unlink()
-    return rows
-
-
-def draw_growth(rows: list[dict[str, float]], path: Path) -> None:
-    """Two panels, processor seconds against clips and against steps per clip, with straight lines fitted."""
-    from matplotlib.figure import Figure
-
-    figure = Figure((9, 3.6), layout="constrained")
-    for ax, against in zip(figure.subplots(1, 2), ("clips", "steps"), strict=True):
-        chosen = [row for row in rows if row["against"] == against]
-        x = np.array([row[against] for row in chosen])
-        for key, label in (("write_s", "write"), ("load_s", "load, statistics"), ("batch_s", "batch every clip")):
-            y = np.array([row[key] for row in chosen])
-            (points,) = ax.plot(x, y, "o", label=label)
-            slope, begin = np.polyfit(x, y, 1)
-            ax.plot([0, x[-1]], [begin, begin + slope * x[-1]], color=points.get_color(), lw=0.8)
-        fixed = f"{chosen[0]['steps']:g} steps each" if against == "clips" else f"{chosen[0]['clips']:g} clips"
-        ax.set(
-            xlim=0,
-            ylim=0,
-            xlabel="clips" if against == "clips" else "steps per clip",
-            ylabel="processor seconds",
-            title=fixed,
-        )
-        ax.legend(frameon=False)
-    figure.suptitle("Simulated VGGSound, 512 + 512 features: cost and straight lines fitted to it", fontsize=10)
-    figure.savefig(path, metadata={"Date": None})
-
-
-def straightness(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """R squared of a straight line through each cost."""
-    found: dict[str, dict[str, float]] = {}
-    for against in ("clips", "steps"):
-        chosen = [row for row in rows if row["against"] == against]
-        x = np.array([row[against] for row in chosen])
-        for key in ("write_s", "load_s", "batch_s"):
-            y = np.array([row[key] for row in chosen])
-            found.setdefault(against, {})[key] = float(np.corrcoef(x, y)[0, 1] ** 2)
-    return found
-
-
 def table(result: dict[str, Any]) -> str:
     """The result in Markdown."""
     where = result["machine"]
     lines = [
-        "# Simulated VGGSound: waiting for data, memory, growth",
+        "# Simulated VGGSound: waiting for data, memory",
         "",
         f"`python experiments/data_scale.py`; {where['cpu']}, {where['cores']} cores, load "
         f"{where['load_average'][0]:.1f}, {where['memory_bytes'] / 2**30:.0f} GiB; torch {where['torch']}, "
@@ -183,15 +115,6 @@ def table(result: dict[str, Any]) -> str:
             f"| {told['wait_share']:.2%} | {asked['wait_share']:.2%} | {row['loading_s']:.0f} "
             f"| {row['peak_bytes'] / 2**30:.2f} |"
         )
-    lines += [
-        "",
-        "Processor seconds on straight lines:",
-        "",
-        "| | " + " | ".join(next(iter(result["straight"].values()))) + " |",
-        "|---|---|---|---|",
-    ]
-    for against, values in result["straight"].items():
-        lines.append(f"| R² against {against} | " + " | ".join(f"{value:.4f}" for value in values.values()) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -210,29 +133,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--share", type=float, default=1.0, help="of the clips with cls features (main: all)")
-    parser.add_argument("--run", choices=[*RUNS, "growth"], help="only this part, as JSON on standard output")
+    parser.add_argument("--run", choices=RUNS, help="only this part, as JSON on standard output")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.run:
-        part = grow(args.folder) if args.run == "growth" else train(args.folder, args.run, args.share)
-        sys.stdout.write(json.dumps(part) + "\n")
+        sys.stdout.write(json.dumps(train(args.folder, args.run, args.share)) + "\n")
         return
     parts: dict[str, Any] = {}
-    for name in (*RUNS, "growth"):
-        share = args.share if name in RUNS and RUNS[name][0] == "cls" else 1.0
+    for name in RUNS:
+        share = args.share if RUNS[name][0] == "cls" else 1.0
         parts[name] = _part(args.folder, name, share)
-    rows = parts.pop("growth")
-    result = {
-        "machine": machine(),
-        "threads": torch.get_num_threads(),
-        "training": parts,
-        "growth": rows,
-        "straight": straightness(rows),
-    }
+    result = {"machine": machine(), "threads": torch.get_num_threads(), "training": parts}
     path = RESULTS / f"data_scale_{datetime.now(UTC).date()}"
     save_json(path.with_suffix(".json"), result)
     path.with_suffix(".md").write_text(table(result), encoding="utf-8")
-    draw_growth(rows, path.with_suffix(".svg"))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,12 @@ def _run(args: argparse.Namespace) -> int:
     from neuroav.run import run_command
 
     return run_command(
-        args.experiment, overrides=args.set, out=args.out, json_path=args.json, tensorboard=args.tensorboard
+        args.experiment,
+        overrides=args.set,
+        out=args.out,
+        json_path=args.json,
+        tensorboard=args.tensorboard,
+        workers=args.workers,
     )
 
 
@@ -219,10 +224,11 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
     demo.set_defaults(handler=_demo)
 
-    run = verbs.add_parser("run", help="train and evaluate one experiment")
-    run.add_argument("experiment", metavar="FILE.py:NAME", help="a function that returns an Experiment")
+    run = verbs.add_parser("run", help="train and evaluate an experiment, or several side by side")
+    run.add_argument("experiment", metavar="FILE.py:NAME", help="a function that returns an Experiment or a Comparison")
     run.add_argument("--set", action="append", default=[], metavar="a.b=value", help="override one configuration value")
     run.add_argument("--out", default=None, help="run directory (default: runs/NAME); an unfinished one is resumed")
+    run.add_argument("--workers", type=int, default=None, help="runs of a comparison at a time (default: one a core)")
     run.add_argument("--tensorboard", action="store_true", help="also write curves for TensorBoard into the directory")
     run.set_defaults(handler=_run)
 

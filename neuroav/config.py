@@ -98,8 +98,31 @@ class Experiment:
         check_range("Experiment", "seed", self.seed, 0)
 
 
-def load_experiment(reference: str, overrides: Sequence[str] = ()) -> Experiment:
-    """Call the function named by ``FILE.py:NAME`` and apply ``a.b=value`` overrides.
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Experiments whose results make one table and one page.
+
+    Attributes:
+        name: names the directory.
+        title: of the page.
+        note: what a reader of the table has to know.
+        runs: folder of each run within the directory, and its experiment; those of one name are one row (mean and
+            spread over seeds), or a part of it (other data).
+    """
+
+    name: str
+    title: str
+    note: str = ""
+    runs: tuple[tuple[str, Experiment], ...]
+
+    def __post_init__(self) -> None:
+        folders = [folder for folder, _ in self.runs]
+        if not folders or len(set(folders)) < len(folders):
+            raise fail("Comparison", "runs, each in a folder of its own", repr(folders))
+
+
+def load_experiment(reference: str, overrides: Sequence[str] = ()) -> Experiment | Comparison:
+    """Call the function named by ``FILE.py:NAME`` and apply ``a.b=value`` overrides, to each run of a comparison.
 
     Raises:
         InputError: If file, function or an override's path does not exist, a value does not parse, or the file's own
@@ -116,8 +139,11 @@ def load_experiment(reference: str, overrides: Sequence[str] = ()) -> Experiment
         raise fail(reference, what, repr(name), nearest(name, makers))
     with _blaming(reference):
         experiment = makers[name]()
+    if isinstance(experiment, Comparison):
+        runs = tuple((folder, override(each, overrides)) for folder, each in experiment.runs)
+        return dataclasses.replace(experiment, runs=runs)
     if not isinstance(experiment, Experiment):
-        raise fail(reference, "a function that returns an Experiment", type(experiment).__name__)
+        raise fail(reference, "a function that returns an Experiment or a Comparison", type(experiment).__name__)
     return override(experiment, overrides)
 
 

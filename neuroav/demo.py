@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from neuroav.checks import check_range, fail
-from neuroav.config import Experiment, MotionScenesData
+from neuroav.config import Comparison, Experiment, MotionScenesData
 from neuroav.data.motionscenes import MotionScenesConfig, generate
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import MLPLayers
 from neuroav.nn.losses import HeadsConfig
-from neuroav.run import made, run_many, write_results
+from neuroav.run import checked_workers, made, run_comparison
 from neuroav.train.checkpoint import load_json, save_json
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
@@ -53,8 +50,7 @@ def controls(data: MotionScenesData, train: TrainConfig, *, dim: int, seed: int)
 def demo_command(size: str, out: str | None, seed: int, workers: int | None, json_path: str | None) -> int:
     """Render, describe, train four models, evaluate, write the page, print the table."""
     start = time.perf_counter()
-    workers = (os.cpu_count() or 1) if workers is None else workers
-    check_range("demo", "workers", workers, low=1)
+    workers = checked_workers("demo", workers)
     check_range("demo", "seed", seed, low=0)
     folder = _free_folder(out)
     epochs, batches = LENGTH[size]
@@ -66,19 +62,14 @@ def demo_command(size: str, out: str | None, seed: int, workers: int | None, jso
         generate(data.scenes, data.store, workers=workers)
     experiments = controls(data, train, dim=DIM, seed=seed)
     del experiments["events only"]  # in experiments/motionscenes.py; left out here to fit the time
-    jobs = [(e, folder / _slug(name)) for name, e in experiments.items()]
-    results = run_many(jobs, workers)
-
-    rows = [row for result in results for row in result["rows"]]
-    arrays: dict[str, np.ndarray] = {}
-    for _, path in reversed(jobs):  # MDFT last: the example clip's spikes are its own
-        with np.load(path / "arrays.npz", allow_pickle=False) as file:
-            arrays |= dict(file)
-    note = NOTE.format(dim=DIM, steps=epochs * batches)
-    title = f"MotionScenes {size}, scene bias {data.scene_bias:g}"
-    settings = load_json(jobs[0][1] / "config.json")
-    write_results(folder, title, note, rows, arrays, {"experiment": settings})
-    return _finish(folder, rows, note, json_path, time.perf_counter() - start)
+    comparison = Comparison(
+        name="training",
+        title=f"MotionScenes {size}, scene bias {data.scene_bias:g}",
+        note=NOTE.format(dim=DIM, steps=epochs * batches),
+        runs=tuple((_slug(name), each) for name, each in experiments.items()),
+    )
+    rows = run_comparison(comparison, folder, workers)["rows"]
+    return _finish(folder, rows, comparison.note, json_path, time.perf_counter() - start)
 
 
 def _finish(folder: Path, rows: list[dict[str, Any]], note: str, json_path: str | None, seconds: float) -> int:

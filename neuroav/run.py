@@ -26,8 +26,8 @@ import torch
 from torch import nn
 
 from neuroav import __version__, models
-from neuroav.checks import OutputError, fail
-from neuroav.config import Experiment, load_experiment, read_experiment, same, to_json
+from neuroav.checks import OutputError, check_range, fail
+from neuroav.config import Comparison, Experiment, load_experiment, read_experiment, same, to_json
 from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.types import Batch
 from neuroav.example import example_arrays
@@ -261,6 +261,7 @@ def score(
                 "num_clips": len(indices),
                 "layers": layers,
                 **operations(on_cpu, data),
+                "parameters": sum(p.numel() for p in on_cpu.parameters()),
             }
         )
         key = f"{experiment.name}|{test_set}"
@@ -473,6 +474,28 @@ def run_many(
     return [load_json(p / "results.json") for _, p in experiments]
 
 
+def run_comparison(comparison: Comparison, out: Path, workers: int) -> dict[str, Any]:
+    """Run what is missing of a comparison, then write ``results.json`` and ``arrays.npz`` of all (without the page).
+
+    Of several seeds the page draws the first; the example clip is that of the first run.
+
+    Raises:
+        InputError: If the directory is that of a single run; and what :func:`run_many` raises.
+    """
+    if (out / "config.json").exists():
+        raise fail(str(out), "the directory of a comparison", "that of one run", OTHER)
+    with made(out):
+        jobs = [(experiment, out / folder) for folder, experiment in comparison.runs]
+        results = run_many(jobs, workers, comparison.name)
+        arrays: dict[str, np.ndarray] = {}
+        for _, path in reversed(jobs):
+            with np.load(path / "arrays.npz", allow_pickle=False) as file:
+                arrays |= dict(file)
+        rows = [row for result in results for row in result["rows"]]
+        settings = {"experiment": load_json(jobs[0][1] / "config.json")}
+        return write_results(out, comparison.title, comparison.note, rows, arrays, settings)
+
+
 def _run_single_threaded(experiment: Experiment, out: Path) -> None:
     torch.set_num_threads(1)
     run_experiment(experiment, out)
@@ -496,13 +519,21 @@ def run_command(
     out: str | None,
     json_path: str | None,
     tensorboard: bool = False,
+    workers: int | None = None,
 ) -> int:
-    """``neuroav run``: train and evaluate one experiment, write its report, print its table.
+    """``neuroav run``: train and evaluate an experiment or a comparison, write its report, print its table.
 
     A finished run of the same experiment is shown again, its page written if a kill came before that.
     """
     experiment = load_experiment(reference, overrides)
     folder = Path(out) if out else Path("runs") / experiment.name
+    if isinstance(experiment, Comparison):
+        if tensorboard:
+            raise fail("--tensorboard", "a single experiment", "a comparison")
+        results = run_comparison(experiment, folder, checked_workers("run", workers))
+        return _show(results, folder, json_path, again=True)
+    if workers is not None:
+        raise fail("--workers", "a comparison", "a single experiment", "torchrun trains one on several processes.")
     if finished(folder, experiment):
         if not is_first():
             return 0
@@ -541,10 +572,18 @@ def eval_command(run_dir: str, json_path: str | None) -> int:
     return 1 if changed else 0
 
 
-def _show(results: dict[str, Any], folder: Path, json_path: str | None) -> int:
+def checked_workers(where: str, workers: int | None) -> int:
+    """Return how many runs go side by side; ``None`` is one a core."""
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    check_range(where, "workers", workers, low=1)
+    return workers
+
+
+def _show(results: dict[str, Any], folder: Path, json_path: str | None, again: bool = False) -> int:
     from neuroav.report.html import write_report
 
-    page = folder / "report.html" if (folder / "report.html").exists() else write_report(folder)
+    kept = not again and (folder / "report.html").exists()
+    page = folder / "report.html" if kept else write_report(folder)
     _print_table(results["rows"], json_path, results)
     sys.stdout.write(f"report: {page}\n")
     return 0

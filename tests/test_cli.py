@@ -1,6 +1,7 @@
 """The command line as a user meets it: it runs and evaluates; bad input ends in one line and leaves nothing behind."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from neuroav.config import from_json, override
 
 EXPERIMENTS = """
 from neuroav.baselines.pooled import PooledMLPConfig
-from neuroav.config import Experiment, MotionScenesData, StoreData
+from neuroav.config import Comparison, Experiment, MotionScenesData, StoreData
 from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import SpikingLayers
@@ -47,6 +48,15 @@ def broken():
 
 def nothing():
     return None
+
+def both():
+    train = TrainConfig(epochs=1, batches=2, batch_size=16, protocol=OneStage())
+    config = PooledMLPConfig(dim=8, heads=HeadsConfig(hidden=8))
+    runs = tuple(
+        (f"{{name}}-{{seed}}", Experiment(name=name, data=DATA, model="pooled", config=config, train=train, seed=seed))
+        for name in "ab" for seed in (0, 1)
+    )
+    return Comparison(name="both", title="A and B", note="Tiny.", runs=runs)
 """
 
 
@@ -88,6 +98,37 @@ def test_run_trains_evaluates_and_reports_and_eval_agrees(here, capfd):
     assert {path: (folder / path).read_bytes() for path in listing(folder)} == before
     assert main(["run", "exp.py:one", "--set", "seed=3"]) == 2
     assert "got a finished run" in capfd.readouterr().err
+
+
+def test_a_comparison_fills_one_table_and_goes_on_with_what_is_missing(here, capfd):
+    command = ["run", "exp.py:both", "--set", "data.scene_bias=0.5", "--workers", "1"]
+    assert main(command) == 0
+    folder, shown = here / "runs" / "both", capfd.readouterr()
+    assert shown.out.splitlines()[-1] == "report: " + str((folder / "report.html").relative_to(here))
+    assert "n = 2 seeds (0, 1)" in (folder / "report.html").read_text()
+    results = json.loads((folder / "results.json").read_text())
+    assert [(row["model"], row["seed"]) for row in results["rows"][::2]] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+    assert results["note"] == "Tiny."
+    kept = {name: (folder / name / "results.json").stat().st_mtime_ns for name in ("a-0", "b-0", "b-1")}
+    shutil.rmtree(folder / "a-1")
+    assert main(command) == 0
+    assert {name: (folder / name / "results.json").stat().st_mtime_ns for name in kept} == kept
+    again = json.loads((folder / "results.json").read_text())
+    assert [without_time(row) for row in again["rows"]] == [without_time(row) for row in results["rows"]]
+    capfd.readouterr()
+    for wrong, text in (
+        (["exp.py:both", "--set", "data.scene_bias=0"], "a finished run of the same experiment, got one of another"),
+        (["exp.py:both", "--tensorboard"], "a single experiment, got a comparison"),
+        (["exp.py:both", "--workers", "0"], "workers"),
+        (["exp.py:one", "--workers", "2"], "a comparison, got a single experiment. torchrun"),
+        (["exp.py:both", "--out", str(folder / "a-0")], "the directory of a comparison, got that of one run"),
+    ):
+        assert main(["run", *wrong]) == 2
+        assert text in capfd.readouterr().err
+
+
+def without_time(row):
+    return {key: value for key, value in row.items() if key != "train_s"}
 
 
 def test_a_killed_command_goes_on_when_it_is_given_again(here, capfd):
@@ -137,7 +178,7 @@ def refused(arguments, capfd, text):
         ("exp.py", "expected FILE.py:NAME"),
         ("exp.py:oen", "Did you mean 'one'?"),
         ("exp.py:broken", "exp.py:broken: expected a file that runs, got KeyError: 'key'"),
-        ("exp.py:nothing", "expected a function that returns an Experiment, got NoneType"),
+        ("exp.py:nothing", "expected a function that returns an Experiment or a Comparison, got NoneType"),
         ("exp.py:other_config", "expected config of type PooledMLPConfig, got MDFTConfig"),
         ("exp.py:other_model", "Did you mean 'pooled'?"),
         ("exp.py:one --set train.epoch=3", "Did you mean 'train.epochs'?"),

@@ -145,7 +145,7 @@ def test_a_wrong_assignment_says_what_is_wrong(assignment, text):
 @pytest.mark.parametrize(
     ("source", "name", "text"),
     [
-        ("def a():\n    return 3", "a", "expected a function that returns an Experiment, got int"),
+        ("def a():\n    return 3", "a", "expected a function that returns an Experiment or a Comparison, got int"),
         (
             "def mdft():\n    pass\ndef needs(x):\n    pass",
             "mdtf",

@@ -145,7 +145,7 @@ def start_two_passes(case: EpochCase) -> Runner:
     return start_neuroav(case, two_passes=True)
 
 
-def ours(case: EpochCase, two_passes: bool) -> tuple[ClipData, TCAF]:
+def ours(case: EpochCase, two_passes: bool = False) -> tuple[ClipData, TCAF]:
     """Raw features, and our model of the released sizes with the weights that all begin with."""
     clips, _, vectors = case.clips()
     data = ClipData(clips, AsStored().statistics(clips), vectors)

@@ -78,16 +78,17 @@ def hits_by_beta(distances: Array, label: Array, seen: Array, betas: Array, marg
     num_classes = seen.size
     order = np.argsort(betas, kind="stable")
     ascending = betas[order].astype(np.float64)
-    close = _rounding_decides(distances, seen, ascending, margins)
     first = np.searchsorted(ascending, margins.beta)  # the first beta at which the clip has gone over
+    close = _rounding_decides(distances, seen, ascending, first, margins)
 
     # +1 where a clip becomes right, -1 where it becomes wrong; the running sum over betas counts the right ones.
     step = np.zeros((betas.size + 1, num_classes), np.int64)
     right_before = ~close & (margins.seen_class == label)
     right_after = ~close & (margins.unseen_class == label)
     step[0] = np.bincount(label[right_before], minlength=num_classes)
-    np.subtract.at(step, (first[right_before], label[right_before]), 1)
-    np.add.at(step, (first[right_after], label[right_after]), 1)
+    cell = first * num_classes + label
+    gained = np.bincount(cell[right_after], minlength=step.size) - np.bincount(cell[right_before], minlength=step.size)
+    step += gained.reshape(step.shape)
     hits = np.empty((betas.size, num_classes), np.int64)
     hits[order] = np.cumsum(step, axis=0)[:-1]
 
@@ -98,16 +99,20 @@ def hits_by_beta(distances: Array, label: Array, seen: Array, betas: Array, marg
     return hits
 
 
-def _rounding_decides(distances: Array, seen: Array, ascending: Array, margins: Margins) -> Array:
-    """Mark the clips ``(B,)`` at which rounding of ``distance + beta`` may choose another class than exact sums."""
+def _rounding_decides(distances: Array, seen: Array, ascending: Array, first: Array, margins: Margins) -> Array:
+    """Mark the clips ``(B,)`` at which rounding of ``distance + beta`` may choose another class than exact sums.
+
+    ``first (B,)`` is the place of each margin among the ``ascending`` betas.
+    """
     rows = np.arange(len(distances))
     nearest = np.abs(distances[rows, margins.seen_class].astype(np.float64))
     unseen = np.abs(distances[rows, margins.unseen_class].astype(np.float64))
     slack = 4 * np.finfo(distances.dtype).eps * (nearest + unseen + np.abs(ascending[[0, -1]]).max())
     infinite = ~np.isfinite(slack)
     slack[infinite] = 0.0
-    low = np.searchsorted(ascending, margins.beta - slack, side="left")
-    high = np.searchsorted(ascending, margins.beta + slack, side="right")
+    walled = np.concatenate([[-np.inf], ascending, [np.inf]])
+    at_a_beta = (walled[first] >= margins.beta - slack) | (walled[first + 1] <= margins.beta + slack)
     limit = (distances[rows, margins.seen_class] + slack).astype(distances.dtype)
-    rivals = np.count_nonzero((distances <= limit[:, None]) & seen, axis=1) > 1
-    return (low < high) | rivals | infinite
+    within = np.flatnonzero((distances <= limit[:, None]) & seen) // seen.size
+    rivals = np.bincount(within, minlength=len(rows)) > 1
+    return at_a_beta | rivals | infinite

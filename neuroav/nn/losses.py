@@ -42,8 +42,8 @@ def prototype_distances(embedding: Tensor, prototypes: Tensor) -> Tensor:
     rows = []
     for part in embedding.split(DISTANCE_ROWS):
         x = part.double()
-        squared = torch.addmm(norms, x, turned) + x.square().sum(1, keepdim=True)
-        rows.append(squared.clamp_min(1e-30).sqrt().to(dtype))
+        squared = torch.addmm(norms, x, turned).add_(x.square().sum(1, keepdim=True))
+        rows.append(squared.clamp_min(1e-30).to(dtype).sqrt_())
     return torch.cat(rows)
 
 

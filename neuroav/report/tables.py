@@ -18,6 +18,7 @@ Row = Mapping[str, Any]
 MISSING = "-"
 NONE = "none"  # what a model has not got, as against a figure that was not measured
 TEST_SETS = {"biased": "scenes as in training", "shuffled": "scenes drawn at random", "test": ""}
+COSTS = ("macs", "acs", "parameters", "train_s")
 SCORES = {"seen": "S", "unseen": "U", "hm": "HM", "zsl": "ZSL"}
 DEAD_LIMIT = 0.5
 RATE_LIMITS = (0.01, 0.5)
@@ -140,13 +141,14 @@ def results_table(rows: Sequence[Row]) -> Table:
     if "shuffled" in test_sets:
         columns.append(Column("scene", "follows"))
     columns += [Column("rate", "spikes"), Column("dead", "spikes"), Column("MAC", "ops/clip"), Column("AC", "ops/clip")]
+    columns += [Column("weights"), Column("train s")]
     body: list[tuple[Cell, ...]] = []
     for model in models:
         cells: list[Cell] = [model]
         cells += [quantity(rows, model, name, key) for name in test_sets for key in SCORES]
         if "shuffled" in test_sets:
             cells.append(quantity(rows, model, "shuffled", "follows_scene"))
-        cells += [*_spike_figures(rows, model), *(_first(rows, model, key) for key in ("macs", "acs"))]
+        cells += [*_spike_figures(rows, model), *(_first(rows, model, key) for key in COSTS)]
         body.append(tuple(cells))
     return Table(tuple(columns), tuple(body), _results_notes(rows, test_sets))
 
@@ -192,6 +194,7 @@ def _results_notes(rows: Sequence[Row], test_sets: Sequence[str]) -> tuple[str, 
         notes.append("follows scene: share of shuffled clips given a class whose preferred scene is the one shown.")
     notes.append("rate: spikes per neuron and step, mean over layers; dead: silent neurons in the worst layer.")
     notes.append("MAC, AC: estimate, counted from the model and its spikes, not measured on a device.")
+    notes.append("weights: parameters; train s: seconds of training and validation.")
     return tuple(notes)
 
 

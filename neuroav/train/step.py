@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ class Stepper:
     ):
         self.optimizer, self.streams, self.group, self.clip_norm = optimizer, streams, group, clip_norm
         self.loss = torch.compile(model.loss) if compiled else model.loss
-        self.after_step = getattr(model, "after_step", None)
+        self.after_step: Callable[[Batch, Tensor], None] | None = getattr(model, "after_step", None)
         self.autocast = torch.autocast(group.device.type, torch.bfloat16, enabled=bfloat16)
         self.parameters = list(model.parameters())
         self.running = [b for b in model.buffers() if b.is_floating_point()]
@@ -83,8 +83,8 @@ class Stepper:
         if self.clip_norm:
             nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.optimizer.step()
-        if batches:
-            self._follow(batches)
+        if self.after_step is not None:
+            self._follow(self.after_step, batches)
         return means
 
     def _load(self, data: ClipData, clips: np.ndarray, negatives: np.ndarray) -> tuple[Batch, Tensor]:
@@ -108,12 +108,12 @@ class Stepper:
         (torch.stack([term.float() for term in terms.values()]).sum() / self.streams.shards).backward()
         return terms
 
-    def _follow(self, batches: dict[int, tuple[Batch, Tensor]]) -> None:
+    def _follow(self, after_step: Callable[[Batch, Tensor], None], batches: dict[int, tuple[Batch, Tensor]]) -> None:
         """Let the model do what it does after the weights have moved."""
         running = [torch.zeros_like(b) for b in self.running]
         for shard in self._apart(running):
             with self.autocast:
-                self.after_step(*batches[shard])
+                after_step(*batches[shard])
         if self.group.size > 1:
             self.group.sum(running)
         _copy(running, self.running)

@@ -47,6 +47,7 @@ def fabricate_rows(seeds: int, layers: bool = True) -> list[dict[str, Any]]:
                     "layers": fabricate_layers(rng) if layers and model in SPIKING else [] if m == 1 else None,
                     "num_clips": 48,
                     "train_s": 62.0,
+                    "parameters": 120_000,
                 }
                 rows.append(row)
     return rows
