@@ -18,6 +18,8 @@ from neuroav.nn.project import MLP
 class WordLoss:
     """Cross-entropy, regression and reconstruction; a weight of 0 leaves a term out (Table 2 of [tcaf]).
 
+    Differs from the paper: nothing in the weights, which are all 1.
+
     Attributes:
         cross_entropy: weight of Eq. (16).
         regression: weight of Eq. (17).

@@ -63,7 +63,7 @@ def test_text_fits_a_wide_terminal_and_lines_up(rows):
     assert max(map(len, text.splitlines())) <= 160
     head, titles, *body = text.splitlines()[:6]
     bars = [i for i, letter in enumerate(titles) if letter == "|"]
-    assert len(bars) == 5
+    assert len(bars) == 6
     assert all([i for i, letter in enumerate(line) if letter == "|"] == bars for line in (head, *body))
 
 
