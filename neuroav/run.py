@@ -295,8 +295,8 @@ def operations(model: Any, data: ClipData) -> dict[str, float]:
     from neuroav.energy.count import count
 
     batch = data.batch(np.arange(min(64, len(data))))
-    counted = count(model, lambda: model.distances(batch, data.class_vectors[:1]), batch.size)
-    return {"macs": counted.macs, "acs": counted.acs, "neuron_updates": counted.neuron_updates}
+    counted = count(model, (batch, data.class_vectors[:1]), clips=batch.size, call=model.distances)
+    return {"macs": counted.binary.macs, "acs": counted.binary.acs, "neuron_updates": counted.neuron_updates}
 
 
 # --------------------------------------------------------------------------------------------------- run directories

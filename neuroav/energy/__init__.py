@@ -1,1 +1,5 @@
-"""What a model costs: operations counted, per clip."""
+"""What a model costs: operations counted, energy estimated from published prices, energy measured; never mixed."""
+
+from neuroav.energy.count import OpCount, count
+
+__all__ = ["OpCount", "count"]

@@ -1,13 +1,16 @@
 """Operation counts against closed forms on networks small enough to count by hand."""
 
+import time
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+import neuroav.energy
 from neuroav.checks import InputError
 from neuroav.energy.count import count
-from neuroav.neurons import LIF, DynamicLIF
+from neuroav.neurons import ALIF, LIF, DynamicLIF, SparseLinearLIF
 
 
 @pytest.fixture
@@ -28,42 +31,83 @@ class SpikingNetwork(nn.Module):
         return out
 
 
-def test_spikes_turn_products_into_accumulates(generator):
-    T, B = 10, 3
+T, B = 10, 3
+
+
+@pytest.fixture
+def spiking(generator):
     network = SpikingNetwork().eval()
-    x = torch.randn(T, B, 6, generator=generator)
-    cost = count(network, network, B, x, torch.full((T, B, 1), 0.1))
+    inputs = torch.randn(T, B, 6, generator=generator), torch.full((T, B, 1), 0.1)
+    return network, inputs, count(network, inputs, clips=B)
+
+
+def test_the_package_offers_the_function():
+    assert neuroav.energy.count is count
+
+
+def test_spikes_turn_products_into_accumulates(spiking):
+    network, (x, _), cost = spiking
     spikes = network.spikes.sum().item()
     assert 0 < spikes < network.spikes.numel()
     assert cost.dense_ops == pytest.approx(T * (6 * 8 + 8 * 4))
-    assert cost.macs == pytest.approx(T * 6 * 8)
-    assert cost.acs == pytest.approx(spikes * 4 / B)
-    assert cost.neuron_updates == T * (8 + 4)
-    assert [row.name for row in cost.products] == ["first", "second"]
+    assert cost.binary.macs == pytest.approx(T * 6 * 8)
+    assert cost.binary.acs == pytest.approx(spikes * 4 / B)
+    assert cost.synops == pytest.approx((x.numel() * 8 + spikes * 4) / B)
+    assert cost.event == cost.binary
+    assert [(row.name, row.kind, row.weights) for row in cost.products] == [
+        ("first", "Linear", True),
+        ("second", "Linear", True),
+    ]
     assert cost.products[1].density == pytest.approx(spikes / network.spikes.numel())
-    assert [(row.name, row.updates) for row in cost.neurons] == [("fire", T * 8), ("last", T * 4)]
-    assert cost.neurons[0].rate == pytest.approx(spikes / (T * B * 8))
-    total = sum(row.spikes for row in cost.neurons)
-    assert cost.spike_rate == pytest.approx(total / (T * 12))
+    assert cost.products[1].spikes_per_synapse == pytest.approx(spikes / B / 8)
+    assert cost.spikes_per_synapse == pytest.approx(spikes / B / 8)
+    assert cost.uncounted == ()
+
+
+def test_neurons_are_counted_step_by_step(spiking):
+    network, _, cost = spiking
+    assert cost.neuron_updates == T * (8 + 4)
+    assert [(row.name, row.kind, row.updates) for row in cost.neurons] == [
+        ("fire", "DynamicLIF", T * 8),
+        ("last", "LIF", T * 4),
+    ]
+    spikes = network.spikes
+    assert cost.neurons[0].rate == pytest.approx(spikes.mean().item())
+    assert cost.neurons[0].rate_per_step == pytest.approx(spikes.mean((1, 2)).tolist())
+    assert cost.spike_rate == pytest.approx(sum(row.spikes for row in cost.neurons) / (T * 12))
+
+
+def test_bytes_moved(spiking):
+    network, (x, _), cost = spiking
+    spikes = network.spikes.sum().item()
+    first, second = cost.products
+    assert first.binary.weight_bytes == pytest.approx(4 * T * 6 * 8)
+    assert first.binary.input_bytes == pytest.approx(4 * x.numel() / B)
+    assert second.binary.weight_bytes == pytest.approx(4 * spikes * 4 / B)
+    assert second.binary.input_bytes == pytest.approx(4 * spikes / B)  # an address each
+    assert cost.state_bytes == pytest.approx(2 * 4 * T * (8 + 4))  # one float32 read and written at each update
+    assert cost.stored_bytes == 4 * (6 * 8 + 8 + 8 * 4 + 4 + 2)  # weights, biases, a time constant per layer
 
 
 @pytest.mark.parametrize(
-    ("values", "binary", "event"),
+    ("values", "binary", "event", "read"),
     [
-        ([[0.0, 1.0, 1.0, 0.0]], (0, 6), (0, 6)),
-        ([[0.0, -1.0, 1.0, 0.0]], (12, 0), (0, 6)),
-        ([[0.0, 3.0, 0.0, 0.0]], (12, 0), (0, 3)),
-        ([[0.0, 0.5, 0.0, 0.0]], (12, 0), (12, 0)),
-        ([[0.0, 0.0, 0.0, 0.0]], (0, 0), (0, 0)),
-        ([[1.0, 1.0, 1.0, 1.0]], (0, 12), (0, 12)),
+        ([[0.0, 1.0, 1.0, 0.0]], (0, 6), (0, 6), (8, 8)),
+        ([[0.0, -1.0, 1.0, 0.0]], (12, 0), (0, 6), (16, 16)),
+        ([[0.0, 3.0, 0.0, 0.0]], (12, 0), (0, 3), (16, 8)),
+        ([[0.0, 0.5, 0.0, 0.0]], (12, 0), (12, 0), (16, 16)),
+        ([[0.0, 0.0, 0.0, 0.0]], (0, 0), (0, 0), (0, 0)),
+        ([[1.0, 1.0, 1.0, 1.0]], (0, 12), (0, 12), (16, 16)),
     ],
     ids=["spikes", "polarities", "event counts", "real", "silence", "all ones"],
 )
-def test_the_rule_decides_what_signed_and_graded_events_cost(values, binary, event):
-    layer = nn.Linear(4, 3).eval()
-    for rule, expected in (("binary", binary), ("event", event)):
-        cost = count(layer, layer, 1, torch.tensor(values), rule=rule)
-        assert (cost.macs, cost.acs, cost.dense_ops, cost.rule) == (*expected, 12, rule)
+def test_the_rule_decides_what_signed_and_graded_events_cost(values, binary, event, read):
+    layer, x = nn.Linear(4, 3).eval(), torch.tensor(values)
+    cost = count(layer, x)
+    assert (cost.binary.macs, cost.binary.acs) == binary
+    assert (cost.event.macs, cost.event.acs) == event
+    assert (cost.binary.input_bytes, cost.event.input_bytes) == read
+    assert (cost.dense_ops, cost.synops) == (12, 3 * int((x != 0).sum()))
 
 
 def test_a_layer_used_twice_is_judged_call_by_call():
@@ -72,12 +116,12 @@ def test_a_layer_used_twice_is_judged_call_by_call():
     def twice(spikes, values):
         return layer(spikes) + layer(input=values)
 
-    cost = count(layer, twice, 1, torch.tensor([[0.0, 1, 1, 0]]), torch.full((1, 4), 0.5))
-    assert (cost.macs, cost.acs, cost.dense_ops) == (12, 6, 24)
+    cost = count(layer, (torch.tensor([[0.0, 1, 1, 0]]), torch.full((1, 4), 0.5)), call=twice)
+    assert (cost.binary.macs, cost.binary.acs, cost.dense_ops, cost.synops) == (12, 6, 24, 18)
     assert len(cost.products) == 1
 
 
-B, L, D, HEADS = 3, 5, 8, 2
+L, D, HEADS = 5, 8, 2
 PROJECTIONS, PRODUCTS = L * D * 3 * D + L * D * D, 2 * L * L * D
 
 
@@ -87,72 +131,230 @@ def test_attention_counts_projections_and_both_products(need_weights, masked, ge
     attention = nn.MultiheadAttention(D, HEADS, batch_first=True).eval()
     x = torch.randn(B, L, D, generator=generator)
     mask = torch.zeros(B, L, dtype=torch.bool) if masked else None
-    cost = count(attention, lambda: attention(x, x, x, key_padding_mask=mask, need_weights=need_weights), B)
-    assert cost.dense_ops == cost.macs == PROJECTIONS + PRODUCTS
+    call = lambda: attention(x, x, x, key_padding_mask=mask, need_weights=need_weights)  # noqa: E731
+    cost = count(attention, (), clips=B, call=call)
+    assert cost.dense_ops == cost.binary.macs == PROJECTIONS + PRODUCTS
+    weights, activations = (
+        sum(row.dense_ops for row in cost.products if row.weights is which) for which in (True, False)
+    )
+    assert (weights, activations) == (PROJECTIONS, PRODUCTS)
+    assert cost.binary.weight_bytes == 4 * PROJECTIONS
     assert torch.backends.mha.get_fastpath_enabled()
 
 
 def test_transformer_layer_is_not_hidden_by_its_fast_path(generator):
     layer = nn.TransformerEncoderLayer(D, HEADS, 16, batch_first=True).eval()
-    cost = count(layer, layer, B, torch.randn(B, L, D, generator=generator))
+    cost = count(layer, torch.randn(B, L, D, generator=generator), clips=B)
     assert cost.dense_ops == PROJECTIONS + PRODUCTS + 2 * L * D * 16
+    assert cost.uncounted == ()
 
 
-def test_functional_attention_counts_both_products(generator):
-    q, k, v = (torch.randn(B, HEADS, size, 4, generator=generator) for size in (L, 7, 7))
-    cost = count(nn.Identity().eval(), F.scaled_dot_product_attention, B, q, k, v)
+def attention_by_loops(q, k, v):
+    """Accumulates of ``q k'`` and of the probabilities times ``v``, position by position."""
+    reached = 0
+    for head in range(len(q)):
+        for row in q[head]:
+            reached += sum(int(((row != 0) & (key != 0)).sum()) for key in k[head])
+        reached += len(q[head]) * int((v[head] != 0).sum())
+    return reached
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_attention_of_spikes_accumulates_where_both_fire(masked, generator):
+    q, k, v = ((torch.rand(1, HEADS, size, 4, generator=generator) < 0.4).float() for size in (L, 7, 7))
+    mask = torch.zeros(L, 7, dtype=torch.bool).fill_(True) if masked else None
+    cost = count(nn.Identity().eval(), (q, k, v, mask), call=F.scaled_dot_product_attention)
     assert cost.dense_ops == 2 * HEADS * L * 7 * 4
+    assert cost.binary.macs == 0
+    assert cost.binary.acs == cost.synops == attention_by_loops(q[0], k[0], v[0])
+    real = count(nn.Identity().eval(), (q / 2, k / 2, v / 2, mask), call=F.scaled_dot_product_attention)
+    assert (real.binary.acs, real.synops) == (0, cost.synops)
+
+
+def test_a_product_of_spikes_and_real_numbers_accumulates_once_per_spike_and_column(generator):
+    spikes = (torch.rand(B, L, 7, generator=generator) < 0.4).float()
+    values = torch.randn(B, 7, 4, generator=generator)
+    values[:, 0] = 0.0
+    for a, b, fan_out in ((spikes, values, 4), (values.mT, spikes.mT, 4)):
+        cost = count(nn.Identity().eval(), (a, b), call=torch.matmul)
+        assert cost.binary.acs == spikes.sum().item() * fan_out
+        assert cost.synops == spikes[..., 1:].sum().item() * fan_out
 
 
 @pytest.mark.parametrize(("cell", "gates"), [(nn.LSTM, 4), (nn.GRU, 3)])
 def test_recurrent_cells_count_input_and_state(cell, gates):
-    T = 6
+    steps = 6
     network = cell(4, 5, num_layers=2).eval()
-    cost = count(network, network, B, torch.ones(T, B, 4))
-    assert cost.dense_ops == T * gates * 5 * ((4 + 5) + (5 + 5))
+    cost = count(network, torch.ones(steps, B, 4), clips=B)
+    assert cost.dense_ops == steps * gates * 5 * ((4 + 5) + (5 + 5))
+    assert cost.uncounted == ()
 
 
 @pytest.mark.parametrize("size", [4, 40])
 def test_distances_count_one_product_per_dimension(size):
     a, b = torch.ones(size, 3), torch.ones(50, 3)
     mode = "donot_use_mm_for_euclid_dist"
-    cost = count(nn.Identity().eval(), lambda: torch.cdist(a, b, compute_mode=mode), size)
-    assert cost.dense_ops == 50 * 3
+    cost = count(nn.Identity().eval(), clips=size, call=lambda: torch.cdist(a, b, compute_mode=mode))
+    assert cost.dense_ops == cost.binary.macs == 50 * 3
 
 
-def test_vector_products_and_convolutions_are_counted():
+def test_vector_products_are_counted():
     identity = nn.Identity().eval()
-    assert count(identity, lambda: torch.ones(3, 4) @ torch.ones(4), 1).dense_ops == 12
-    assert count(identity, lambda: torch.ones(4) @ torch.ones(4), 1).dense_ops == 4
+    assert count(identity, (torch.ones(3, 4), torch.ones(4)), call=torch.matmul).dense_ops == 12
+    assert count(identity, (torch.ones(4), torch.ones(4)), call=torch.matmul).dense_ops == 4
+
+
+def reached_by_loops(layer, x):
+    """Weights that the non-zero values of ``x (B, C, H, W)`` meet, found one value at a time."""
+    flat = type(layer)(*layer.args, bias=False)
+    nn.init.ones_(flat.weight)
+    reached = 0.0
+    for index in x.nonzero():
+        one = torch.zeros_like(x)
+        one[tuple(index)] = 1.0
+        reached += flat(one).sum().item()
+    return reached
+
+
+@pytest.mark.parametrize(
+    ("kind", "args"),
+    [
+        (nn.Conv2d, (2, 3, 3, 1, 1)),
+        (nn.Conv2d, (2, 4, 3, 2, 1, 1, 2)),
+        (nn.Conv2d, (2, 3, 3, 1, 0, 2)),
+        (nn.ConvTranspose2d, (2, 3, 3, 2, 1)),
+    ],
+    ids=["padded", "strided groups", "dilated", "transposed"],
+)
+@torch.no_grad()
+def test_convolutions_count_the_outputs_that_an_event_reaches(kind, args, generator):
+    layer = kind(*args).eval()
+    layer.args = args[:5] if kind is nn.ConvTranspose2d else args
+    x = (torch.rand(2, 2, 6, 6, generator=generator) < 0.3).float()
+    cost = count(layer, x, clips=2)
+    assert cost.binary.acs == cost.synops == reached_by_loops(layer, x) / 2
+    assert cost.binary.macs == 0
+    assert count(layer, x + 0.5, clips=2).binary.macs == cost.dense_ops
+
+
+def test_convolutions_are_dense_by_their_output():
     convolution = nn.Conv2d(2, 3, 3, padding=1).eval()
-    assert count(convolution, convolution, 2, torch.ones(2, 2, 5, 5)).dense_ops == 5 * 5 * 3 * 2 * 9
+    cost = count(convolution, torch.ones(2, 2, 5, 5), clips=2)
+    assert cost.dense_ops == 5 * 5 * 3 * 2 * 9
+    half = count(convolution, torch.ones(2, 2, 5, 5), clips=1)
+    assert half.products[0].spikes_per_synapse == pytest.approx(2 * cost.products[0].spikes_per_synapse)
 
 
 def test_elementwise_networks_cost_no_products():
     network = nn.Sequential(nn.ReLU(), nn.BatchNorm1d(4)).eval()
-    cost = count(network, network, 2, torch.ones(2, 4))
-    assert (cost.dense_ops, cost.macs, cost.acs, cost.neuron_updates, cost.spike_rate) == (0, 0, 0, 0, None)
+    cost = count(network, torch.ones(2, 4), clips=2)
+    assert (cost.dense_ops, cost.binary.macs, cost.neuron_updates, cost.spike_rate) == (0, 0, 0, None)
+    assert dict(cost.elementwise) == {"0": 4, "1": 4}
+    assert cost.uncounted == ()
 
 
-def test_counting_leaves_nothing_behind():
-    layer = nn.Linear(4, 3).eval()
+def test_the_sparse_layer_counts_as_what_it_replaces(generator):
+    linear, neurons = nn.Linear(6, 8), DynamicLIF(8)
+    spikes = (torch.rand(T, B, 6, generator=generator) < 0.3).float()
+    dense = count(nn.Sequential(linear).eval(), (spikes,), clips=B, call=lambda s: neurons(linear(s), 0.4))
+    sparse = count(SparseLinearLIF(linear, neurons).eval(), (spikes, 0.4), clips=B)
+    for name in ("dense_ops", "synops", "binary", "neuron_updates", "spike_rate"):
+        assert getattr(sparse, name) == pytest.approx(getattr(dense, name)) if name != "binary" else True
+    assert sparse.binary == dense.binary
+
+
+def test_neurons_that_run_step_by_step_are_neurons(generator):
+    neurons = ALIF(5).eval()
+    cost = count(neurons, torch.rand(T, B, 5, generator=generator), clips=B)
+    assert cost.neuron_updates == T * 5
+    assert len(cost.neurons[0].rate_per_step) == T
+
+
+class Odd(nn.Module):
+    """A product that no rule knows, a layer that is not used, a weight that is cast first."""
+
+    def __init__(self):
+        super().__init__()
+        self.bilinear, self.unused = nn.Bilinear(2, 3, 4), nn.Linear(5, 1)
+        self.weight = nn.Parameter(torch.ones(3, 2, dtype=torch.float64))
+
+    def forward(self, x):
+        return self.bilinear(x, F.linear(x, self.weight.float()))
+
+
+def test_what_is_not_counted_is_listed_with_its_share():
+    network = Odd().eval()
+    cost = count(network, torch.ones(1, 2))
+    total = 24 + 4 + 6 + 6
+    found = {row.name: (row.kind, row.reason, row.parameters, row.share) for row in cost.uncounted}
+    assert found == {
+        "bilinear": ("Bilinear", "operator aten._trilinear", 24, 24 / total),
+        "unused": ("Linear", "not used in this pass", 6, 6 / total),
+    }
+    (row,) = cost.products
+    assert (row.name, row.weights, row.dense_ops) == ("", True, 6)
+
+
+def test_counting_changes_no_output_and_leaves_nothing_behind(generator):
+    network = SpikingNetwork().eval()
+    inputs = torch.randn(T, B, 6, generator=generator), torch.full((T, B, 1), 0.1)
+    kept = []
+    count(network, inputs, call=lambda *args: kept.append(network(*args)))
+    assert torch.equal(kept[0], network(*inputs))
     with pytest.raises(RuntimeError, match="stop"):
-        count(layer, lambda: (_ for _ in ()).throw(RuntimeError("stop")), 1)
-    count(layer, layer, 1, torch.ones(1, 4))
-    assert not layer._forward_pre_hooks
+        count(network, (), call=lambda: (_ for _ in ()).throw(RuntimeError("stop")))
+    assert not any(layer._forward_pre_hooks or layer._forward_hooks for layer in network.modules())
     assert torch.backends.mha.get_fastpath_enabled()
     assert torch.is_grad_enabled()
+    assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
+
+
+def test_an_exception_that_the_network_catches_leaves_the_names_right():
+    class Trying(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wrong, self.right = nn.Linear(3, 2), nn.Linear(4, 2)
+
+        def forward(self, x):
+            try:
+                return self.wrong(x)
+            except RuntimeError:
+                return self.right(x)
+
+    assert [row.name for row in count(Trying().eval(), torch.ones(1, 4)).products] == ["right"]
+
+
+def test_counting_works_in_inference_mode():
+    layer = nn.Linear(4, 3).eval()
+    with torch.inference_mode():
+        assert count(layer, torch.ones(2, 5, 4), clips=2).dense_ops == 5 * 12
+
+
+def test_counting_costs_less_than_two_passes():
+    network = nn.Sequential(*(nn.Sequential(nn.Linear(512, 512), nn.ReLU()) for _ in range(4))).eval()
+    x = torch.randn(512, 512)
+
+    def best(run):
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    with torch.no_grad():
+        plain = best(lambda: network(x))
+    assert best(lambda: count(network, x)) < 3 * plain
 
 
 @pytest.mark.parametrize(
-    ("prepare", "options", "text"),
+    ("prepare", "clips", "text"),
     [
-        (nn.Module.train, {"clips": 1}, r"evaluation mode, got training mode. Call module.eval\(\)"),
-        (nn.Module.eval, {"clips": 0}, r"clips in \[1, inf\], got 0"),
-        (nn.Module.eval, {"clips": 1, "rule": "events"}, "Did you mean 'event'"),
+        (nn.Module.train, 1, r"evaluation mode, got training mode. Call module.eval\(\)"),
+        (nn.Module.eval, 0, r"clips in \[1, inf\], got 0"),
     ],
 )
-def test_errors_name_what_was_expected(prepare, options, text):
+def test_errors_name_what_was_expected(prepare, clips, text):
     layer = prepare(nn.Linear(4, 3))
     with pytest.raises(InputError, match=text):
-        count(layer, lambda: layer(torch.ones(1, 4)), **options)
+        count(layer, torch.ones(1, 4), clips=clips)
