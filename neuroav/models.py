@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MODELS = {
     "avca": "neuroav.baselines.avca:AVCA",
+    "avgzslnet": "neuroav.baselines.avgzslnet:AVGZSLNet",
+    "cjme": "neuroav.baselines.cjme:CJME",
     "mdft": "neuroav.mdft.model:MDFT",
     "pooled": "neuroav.baselines.pooled:PooledMLP",
     "tcaf": "neuroav.baselines.tcaf:TCAF",

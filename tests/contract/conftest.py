@@ -8,6 +8,9 @@ import pytest
 
 from neuroav.baselines.attention_fusion import AttentionFusionConfig
 from neuroav.baselines.avca import AVCAConfig
+from neuroav.baselines.avgzslnet import AsBenchmarked, AsByAuthors, AVGZSLNetConfig
+from neuroav.baselines.cjme import AsReleased as CJMEAsReleased
+from neuroav.baselines.cjme import CJMEConfig
 from neuroav.baselines.perceiver import PerceiverConfig
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.baselines.tcaf import TCAFConfig
@@ -33,6 +36,7 @@ from neuroav.models import MODELS, build
 from neuroav.nn.encoder import FullAttention, MeanOfTokens, SelfAttention
 from neuroav.nn.heads import WordLoss
 from neuroav.nn.losses import HeadsConfig, JointLoss, PrintedLoss, PrintedWords
+from neuroav.nn.negatives import TwoPasses
 from neuroav.nn.pair import AsReleased
 
 TOKENS = {"dim": 32, "encoder_hidden": 32, "hidden": 32, "layers": 2, "heads": 2, "head_dim": 16, "feed_forward": 32}
@@ -74,6 +78,11 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "mdft printed CRM": ("mdft", MDFTConfig(**SMALL, fusion=CRM(residual=False, knowledge=False))),
     "mdft printed heads": ("mdft", MDFTConfig(dim=32, heads=HeadsConfig(hidden=32, word=PrintedWords()))),
     "mdft printed loss": ("mdft", MDFTConfig(dim=32, heads=HeadsConfig(hidden=32, shared=300, loss=PrintedLoss()))),
+    "avgzslnet": ("avgzslnet", AVGZSLNetConfig(reading=AsBenchmarked(hidden=32))),
+    "avgzslnet by its authors": ("avgzslnet", AVGZSLNetConfig(reading=AsByAuthors(hidden=32))),
+    "avgzslnet two passes": ("avgzslnet", AVGZSLNetConfig(reading=AsBenchmarked(hidden=32), negatives=TwoPasses())),
+    "cjme": ("cjme", CJMEConfig(hidden=32)),
+    "cjme as released": ("cjme", CJMEConfig(hidden=32, reading=CJMEAsReleased())),
     "pooled": ("pooled", PooledMLPConfig(**SMALL)),
     "pooled without events": ("pooled", PooledMLPConfig(**SMALL, inputs=("audio", "video"))),
     "tcaf": ("tcaf", TCAFConfig(**TOKENS)),
