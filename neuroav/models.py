@@ -25,6 +25,7 @@ MODELS = {
     "tcaf": "neuroav.baselines.tcaf:TCAF",
     "attention_fusion": "neuroav.baselines.attention_fusion:AttentionFusion",
     "perceiver": "neuroav.baselines.perceiver:Perceiver",
+    "tsart": "neuroav.baselines.tsart:TSART",
 }
 
 

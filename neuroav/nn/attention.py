@@ -15,21 +15,32 @@ class Attention(nn.Module):
 
     Args:
         dim: embedding width ``D``.
-        heads: number of heads; must divide ``dim``.
+        heads: number of heads; must divide ``dim`` unless ``head_dim`` is given.
         dropout: probability on the attention weights in training.
+        head_dim: width of a head; ``dim / heads`` unless given.
     """
 
-    def __init__(self, dim: int, heads: int, dropout: float = 0.0):
+    def __init__(self, dim: int, heads: int, dropout: float = 0.0, head_dim: int | None = None):
         super().__init__()
-        if dim % heads:
+        if head_dim is None and dim % heads:
             raise fail("Attention", f"dim divisible by heads={heads}", f"dim={dim}")
+        inner = dim if head_dim is None else heads * head_dim
         self.heads, self.p_drop = heads, dropout
-        self.query = nn.Linear(dim, dim)
-        self.key_value = nn.Linear(dim, 2 * dim)
-        self.output = nn.Linear(dim, dim)
+        self.query = nn.Linear(dim, inner)
+        self.key_value = nn.Linear(dim, 2 * inner)
+        self.output = nn.Linear(inner, dim)
 
-    def forward(self, query: Tensor, memory: Tensor, memory_valid: Tensor | None = None) -> Tensor:
-        """Attend from ``query (L, B, D)`` to ``memory (M, B, D)``; ``memory_valid (M, B)`` bool; ``(L, B, D)`` out."""
+    def forward(
+        self, query: Tensor, memory: Tensor, memory_valid: Tensor | None = None, causal: bool = False
+    ) -> Tensor:
+        """Attend from ``query (L, B, D)`` to ``memory (M, B, D)``; ``(L, B, D)`` out.
+
+        Args:
+            query: ``(L, B, D)``.
+            memory: ``(M, B, D)``.
+            memory_valid: ``(M, B)`` bool; not together with ``causal``.
+            causal: whether query ``i`` sees only keys up to ``i``, so that padding at the end needs no mask.
+        """
         key, value = self.key_value(memory).chunk(2, dim=-1)
         mask = None if memory_valid is None else memory_valid.t()[:, None, None, :]
         attended = F.scaled_dot_product_attention(
@@ -37,6 +48,7 @@ class Attention(nn.Module):
             self._split(key),
             self._split(value),
             attn_mask=mask,
+            is_causal=causal,
             dropout_p=self.p_drop if self.training else 0.0,
         )
         return self.output(attended.permute(2, 0, 1, 3).flatten(2))

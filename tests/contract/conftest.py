@@ -14,6 +14,16 @@ from neuroav.baselines.cjme import CJMEConfig
 from neuroav.baselines.perceiver import PerceiverConfig
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.baselines.tcaf import TCAFConfig
+from neuroav.baselines.tsart import (
+    CrossModal,
+    Modality,
+    NoEncoder,
+    NoReasoning,
+    PooledLoss,
+    PreviousStep,
+    TSARTConfig,
+)
+from neuroav.baselines.tsart import PrintedLoss as PrintedPooledLoss
 from neuroav.data.classic import describe_clip
 from neuroav.data.motionscenes import class_vectors
 from neuroav.data.render import render_clip
@@ -40,6 +50,8 @@ from neuroav.nn.negatives import TwoPasses
 from neuroav.nn.pair import AsReleased
 
 TOKENS = {"dim": 32, "encoder_hidden": 32, "hidden": 32, "layers": 2, "heads": 2, "head_dim": 16, "feed_forward": 32}
+STEPS = {"dim": 32, "hidden": 32, "shared": 32, "heads": 2, "head_dim": 16}
+PRINTED = Modality(reasoning=PreviousStep())
 SMALL = {"dim": 32, "heads": HeadsConfig(hidden=32)}
 PAIR = {"dim": 32, "encoder_hidden": 32, "hidden": 32, "heads": 2, "head_dim": 16}
 
@@ -103,6 +115,19 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "tcaf video": ("tcaf", TCAFConfig(**TOKENS, modalities=("video",))),
     "attention fusion": ("attention_fusion", AttentionFusionConfig(dim=32, encoder_hidden=32, hidden=32)),
     "perceiver": ("perceiver", PerceiverConfig(**TOKENS, latents=4)),
+    "tsart": ("tsart", TSARTConfig(**STEPS)),
+    "tsart w/o A_TEM": ("tsart", TSARTConfig(**STEPS, audio=Modality(reasoning=NoReasoning()))),
+    "tsart w/o V_TEM": ("tsart", TSARTConfig(**STEPS, video=Modality(reasoning=NoReasoning()))),
+    "tsart w/o audio encoder": ("tsart", TSARTConfig(**STEPS, audio=Modality(encoder=NoEncoder()))),
+    "tsart w/o video encoder": ("tsart", TSARTConfig(**STEPS, video=Modality(encoder=NoEncoder()))),
+    "tsart printed reasoning": (
+        "tsart",
+        TSARTConfig(**STEPS, audio=PRINTED, video=PRINTED, cross=CrossModal(residual=False)),
+    ),
+    "tsart w/o L_t": ("tsart", TSARTConfig(**STEPS, loss=PooledLoss(triplet=0.0))),
+    "tsart w/o L_pro": ("tsart", TSARTConfig(**STEPS, loss=PooledLoss(projection=0.0))),
+    "tsart w/o L_re": ("tsart", TSARTConfig(**STEPS, loss=PooledLoss(reconstruction=0.0))),
+    "tsart printed loss": ("tsart", TSARTConfig(**STEPS, loss=PrintedPooledLoss())),
 }
 assert {name for name, _ in VARIANTS.values()} == set(MODELS)
 

@@ -69,3 +69,22 @@ def test_masked_mean_is_the_mean_of_the_valid_steps():
     expected = torch.stack([x[VALID[:, b], b].mean(0) for b in range(B)])
     torch.testing.assert_close(masked_mean(x, VALID), expected)
     assert torch.equal(masked_mean(x, torch.zeros_like(VALID)), torch.zeros(B, D))
+
+
+def test_causal_queries_see_the_keys_up_to_their_own():
+    ours, theirs = pair()
+    query, memory = rand(M, B, D, seed=1), rand(M, B, D, seed=2)
+    later = torch.ones(M, M, dtype=torch.bool).triu(1)
+    torch.testing.assert_close(ours(query, memory, causal=True), theirs(query, memory, memory, attn_mask=later)[0])
+
+
+def test_heads_may_be_wider_than_their_share():
+    torch.manual_seed(0)
+    attention = Attention(D, 3, head_dim=5).eval()  # 3 does not divide the width
+    query, memory = rand(L, B, D, seed=1), rand(M, B, D, seed=2)
+    key, value = attention.key_value(memory).chunk(2, -1)
+    heads = []
+    for part in (slice(5 * h, 5 * h + 5) for h in range(3)):
+        scores = torch.einsum("lbd,mbd->blm", attention.query(query)[..., part], key[..., part]) / 5**0.5
+        heads.append(torch.einsum("blm,mbd->lbd", scores.softmax(-1), value[..., part]))
+    torch.testing.assert_close(attention(query, memory), attention.output(torch.cat(heads, -1)))
