@@ -22,6 +22,7 @@ MODELS = {
     "cjme": "neuroav.baselines.cjme:CJME",
     "mdft": "neuroav.mdft.model:MDFT",
     "pooled": "neuroav.baselines.pooled:PooledMLP",
+    "sacma": "neuroav.baselines.sacma:SACMA",
     "tcaf": "neuroav.baselines.tcaf:TCAF",
     "attention_fusion": "neuroav.baselines.attention_fusion:AttentionFusion",
     "perceiver": "neuroav.baselines.perceiver:Perceiver",

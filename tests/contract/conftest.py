@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from neuroav.baselines import sacma, tsart
 from neuroav.baselines.attention_fusion import AttentionFusionConfig
 from neuroav.baselines.avca import AVCAConfig
 from neuroav.baselines.avgzslnet import AsBenchmarked, AsByAuthors, AVGZSLNetConfig
@@ -14,16 +15,6 @@ from neuroav.baselines.cjme import CJMEConfig
 from neuroav.baselines.perceiver import PerceiverConfig
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.baselines.tcaf import TCAFConfig
-from neuroav.baselines.tsart import (
-    CrossModal,
-    Modality,
-    NoEncoder,
-    NoReasoning,
-    PooledLoss,
-    PreviousStep,
-    TSARTConfig,
-)
-from neuroav.baselines.tsart import PrintedLoss as PrintedPooledLoss
 from neuroav.data.classic import describe_clip
 from neuroav.data.motionscenes import class_vectors
 from neuroav.data.render import render_clip
@@ -43,7 +34,7 @@ from neuroav.mdft.motion import (
 )
 from neuroav.mdft.scene import RJLU
 from neuroav.models import MODELS, build
-from neuroav.nn.encoder import FullAttention, MeanOfTokens, SelfAttention
+from neuroav.nn.encoder import CrossAttention, FullAttention, MeanOfTokens, SelfAttention
 from neuroav.nn.heads import WordLoss
 from neuroav.nn.losses import HeadsConfig, JointLoss, PrintedLoss, PrintedWords
 from neuroav.nn.negatives import TwoPasses
@@ -51,7 +42,7 @@ from neuroav.nn.pair import AsReleased
 
 TOKENS = {"dim": 32, "encoder_hidden": 32, "hidden": 32, "layers": 2, "heads": 2, "head_dim": 16, "feed_forward": 32}
 STEPS = {"dim": 32, "hidden": 32, "shared": 32, "heads": 2, "head_dim": 16}
-PRINTED = Modality(reasoning=PreviousStep())
+LOOKS_BACK_ONCE = tsart.Modality(reasoning=tsart.PreviousStep())
 SMALL = {"dim": 32, "heads": HeadsConfig(hidden=32)}
 PAIR = {"dim": 32, "encoder_hidden": 32, "hidden": 32, "heads": 2, "head_dim": 16}
 
@@ -115,19 +106,39 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "tcaf video": ("tcaf", TCAFConfig(**TOKENS, modalities=("video",))),
     "attention fusion": ("attention_fusion", AttentionFusionConfig(dim=32, encoder_hidden=32, hidden=32)),
     "perceiver": ("perceiver", PerceiverConfig(**TOKENS, latents=4)),
-    "tsart": ("tsart", TSARTConfig(**STEPS)),
-    "tsart w/o A_TEM": ("tsart", TSARTConfig(**STEPS, audio=Modality(reasoning=NoReasoning()))),
-    "tsart w/o V_TEM": ("tsart", TSARTConfig(**STEPS, video=Modality(reasoning=NoReasoning()))),
-    "tsart w/o audio encoder": ("tsart", TSARTConfig(**STEPS, audio=Modality(encoder=NoEncoder()))),
-    "tsart w/o video encoder": ("tsart", TSARTConfig(**STEPS, video=Modality(encoder=NoEncoder()))),
+    "sacma": ("sacma", sacma.SACMAConfig(**TOKENS)),
+    "sacma w/o A_S": ("sacma", sacma.SACMAConfig(**TOKENS, audio=CrossAttention())),
+    "sacma w/o V_S": ("sacma", sacma.SACMAConfig(**TOKENS, video=CrossAttention())),
+    "sacma w/o A_S + V_S": ("sacma", sacma.SACMAConfig(**TOKENS, audio=CrossAttention(), video=CrossAttention())),
+    "sacma w/o M_c": ("sacma", sacma.SACMAConfig(**TOKENS, joint=SelfAttention())),
+    "sacma w/o l_ccl": ("sacma", sacma.SACMAConfig(**TOKENS, loss=sacma.SACMALoss(contrast=0.0))),
+    "sacma w/o l_cos": ("sacma", sacma.SACMAConfig(**TOKENS, loss=sacma.SACMALoss(cosine=0.0))),
+    "sacma w/o l_reg": ("sacma", sacma.SACMAConfig(**TOKENS, loss=sacma.SACMALoss(regression=0.0))),
+    "sacma w/o l_rec": ("sacma", sacma.SACMAConfig(**TOKENS, loss=sacma.SACMALoss(reconstruction=0.0))),
+    "sacma lambda 1, tau 0.5": (
+        "sacma",
+        sacma.SACMAConfig(**TOKENS, loss=sacma.SACMALoss(cosine=1.0, temperature=0.5)),
+    ),
+    "sacma I_m": ("sacma", sacma.SACMAConfig(**TOKENS, audio=None, video=None)),
+    "sacma I_m + I_a": ("sacma", sacma.SACMAConfig(**TOKENS, video=None)),
+    "sacma I_m + I_v": ("sacma", sacma.SACMAConfig(**TOKENS, audio=None)),
+    "sacma phi_a": ("sacma", sacma.SACMAConfig(**TOKENS, output=sacma.AudioOutput())),
+    "sacma phi_v": ("sacma", sacma.SACMAConfig(**TOKENS, output=sacma.VideoOutput())),
+    "tsart": ("tsart", tsart.TSARTConfig(**STEPS)),
+    "tsart w/o A_TEM": ("tsart", tsart.TSARTConfig(**STEPS, audio=tsart.Modality(reasoning=tsart.NoReasoning()))),
+    "tsart w/o V_TEM": ("tsart", tsart.TSARTConfig(**STEPS, video=tsart.Modality(reasoning=tsart.NoReasoning()))),
+    "tsart w/o audio encoder": ("tsart", tsart.TSARTConfig(**STEPS, audio=tsart.Modality(encoder=tsart.NoEncoder()))),
+    "tsart w/o video encoder": ("tsart", tsart.TSARTConfig(**STEPS, video=tsart.Modality(encoder=tsart.NoEncoder()))),
     "tsart printed reasoning": (
         "tsart",
-        TSARTConfig(**STEPS, audio=PRINTED, video=PRINTED, cross=CrossModal(residual=False)),
+        tsart.TSARTConfig(
+            **STEPS, audio=LOOKS_BACK_ONCE, video=LOOKS_BACK_ONCE, cross=tsart.CrossModal(residual=False)
+        ),
     ),
-    "tsart w/o L_t": ("tsart", TSARTConfig(**STEPS, loss=PooledLoss(triplet=0.0))),
-    "tsart w/o L_pro": ("tsart", TSARTConfig(**STEPS, loss=PooledLoss(projection=0.0))),
-    "tsart w/o L_re": ("tsart", TSARTConfig(**STEPS, loss=PooledLoss(reconstruction=0.0))),
-    "tsart printed loss": ("tsart", TSARTConfig(**STEPS, loss=PrintedPooledLoss())),
+    "tsart w/o L_t": ("tsart", tsart.TSARTConfig(**STEPS, loss=tsart.PooledLoss(triplet=0.0))),
+    "tsart w/o L_pro": ("tsart", tsart.TSARTConfig(**STEPS, loss=tsart.PooledLoss(projection=0.0))),
+    "tsart w/o L_re": ("tsart", tsart.TSARTConfig(**STEPS, loss=tsart.PooledLoss(reconstruction=0.0))),
+    "tsart printed loss": ("tsart", tsart.TSARTConfig(**STEPS, loss=tsart.PrintedLoss())),
 }
 assert {name for name, _ in VARIANTS.values()} == set(MODELS)
 
