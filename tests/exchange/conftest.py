@@ -11,6 +11,7 @@ INSTALL = {
     "snntorch": "snnTorch 1",
     "norse.torch": "norse",
     "nir": "nir (the extra 'exchange')",
+    "neurobench": "NeuroBench 2",
 }
 
 
@@ -52,6 +53,16 @@ def norse():
 def nir():
     """``nir``."""
     return _import("nir")
+
+
+@pytest.fixture(scope="session")
+def nb():
+    """``neurobench`` with its metrics."""
+    package = _import("neurobench")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("neurobench.metrics.workload")
+    return package
 
 
 @pytest.fixture(autouse=True)
