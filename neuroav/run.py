@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from neuroav import __version__, models
 from neuroav.checks import OutputError, check_range, fail
 from neuroav.config import Comparison, Experiment, load_experiment, read_experiment, same, to_json
 from neuroav.data.sample import ClipData, Statistics
-from neuroav.data.types import Batch
+from neuroav.data.types import Batch, Classes
 from neuroav.example import example_arrays
 from neuroav.gzsl.curve import bootstrap_intervals, seen_unseen_curve
 from neuroav.gzsl.metrics import confusion_matrix, follows_scene_share
@@ -47,6 +47,7 @@ from neuroav.train.seed import seed_torch
 
 EVAL_BATCH = 256
 MAX_DEAD_SHARE = 0.5
+EXTRA_STREAM = 2  # of random numbers, beside those of weights and of batches
 LOCK = "run.lock"
 OTHER = "Choose another --out."
 
@@ -147,7 +148,52 @@ def warn_of_silence(where: str, layers: list[dict[str, Any]]) -> None:
             )
 
 
+def warn_of_no_choice(where: str, clips: int) -> None:
+    """Say that validation on so many clips chose nothing."""
+    sys.stderr.write(
+        f"WARNING {where}: HM on the {clips} validation clips is 0 after every epoch, so neither the epoch "
+        "(the last) nor beta (0) is a choice. Train for longer, or validate on more clips or fewer classes.\n"
+    )
+
+
 # -------------------------------------------------------------------------------------------------------- training
+
+
+class _Stage(NamedTuple):
+    """A trained model: its data, the epoch chosen, and HM and beta on validation."""
+
+    model: nn.Module
+    data: ClipData
+    statistics: Statistics
+    best: int
+    hm: float
+    beta: float
+
+
+def competing(task: Task, two_stage: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Seen and unseen classes of the test."""
+    seen = ("train", "val_seen", "val_unseen") if two_stage else ("train",)
+    return task.classes(*seen), task.classes("test_unseen")
+
+
+@torch.no_grad()
+def fit_extra(model: Any, data: ClipData, seen: np.ndarray, unseen: np.ndarray, key: tuple[int, int]) -> bool:
+    """Let a model that has more to fit after training do so, seeded by ``key``; returns whether it has.
+
+    Args:
+        model: trained.
+        data: its training clips.
+        seen: classes that have clips among them.
+        unseen: classes that have none.
+        key: fixes what is drawn.
+    """
+    if not hasattr(model, "fit_extra"):
+        return False
+    seed_torch(*key, EXTRA_STREAM)
+    device, labels = device_of(model), np.union1d(seen, unseen)
+    classes = Classes(torch.from_numpy(labels), data.class_vectors[torch.from_numpy(labels)]).to(device)
+    model.fit_extra(batches_on(device, data), classes, torch.from_numpy(np.isin(labels, seen)).to(device))
+    return True
 
 
 def train(
@@ -157,7 +203,7 @@ def train(
     config, parts = experiment.train, next(iter(task.parts.values()))
     two_stage = isinstance(config.protocol, TwoStage)
 
-    def stage(number: int, names: Sequence[str], stop_after: int | None = None) -> tuple[nn.Module, Any, Statistics]:
+    def stage(number: int, names: Sequence[str], stop_after: int | None = None) -> _Stage:
         indices = np.sort(np.concatenate([parts[name] for name in names]))
         statistics = experiment.inputs.statistics(task.load(indices))
         data = task.data(indices, statistics)
@@ -183,21 +229,23 @@ def train(
             group=group,
             watches=watches,
         )
-        return model, fitted, statistics
+        best = fitted.history[fitted.best]
+        hm, beta = best.hm, best.beta
+        if number == 1:
+            if hm == 0 and group.first:
+                warn_of_no_choice(experiment.name, len(val))
+            if fit_extra(model, data, seen, unseen, (experiment.seed, number)):
+                result = evaluate(model, val, seen, unseen, None).result
+                hm, beta = result.hm, result.beta
+        return _Stage(model, data, statistics, fitted.best, hm, beta)
 
-    model, fitted, statistics = stage(1, ["train"])
-    best = fitted.history[fitted.best]
-    if best.hm == 0 and group.first:
-        num = len(parts["val_seen"]) + len(parts["val_unseen"])
-        sys.stderr.write(
-            f"WARNING {experiment.name}: HM on the {num} validation clips is 0 after every epoch, so neither the epoch "
-            "(the last) nor beta (0) is a choice. Train for longer, or validate on more clips or fewer classes.\n"
-        )
+    done = stage(1, ["train"])
+    note = {"beta": done.beta, "best_epoch": done.best, "val_hm": done.hm, "two_stage": two_stage}
     if two_stage:
-        model, _, statistics = stage(2, ["train", "val_seen", "val_unseen"], stop_after=fitted.best + 1)
-    note = {"beta": best.beta, "best_epoch": fitted.best, "val_hm": best.hm, "two_stage": two_stage}
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    tensors |= {f"statistics.{k}": torch.as_tensor(v, dtype=torch.float32) for k, v in vars(statistics).items()}
+        done = stage(2, ["train", "val_seen", "val_unseen"], stop_after=done.best + 1)
+    fit_extra(done.model, done.data, *competing(task, two_stage), (experiment.seed, 3))
+    tensors = {f"model.{k}": v for k, v in done.model.state_dict().items()}
+    tensors |= {f"statistics.{k}": torch.as_tensor(v, dtype=torch.float32) for k, v in vars(done.statistics).items()}
     if group.first:
         save_tensors(out / "model.safetensors", tensors, note)
     return note
@@ -232,8 +280,7 @@ def score(
     """Evaluate the saved model on every test set; returns result rows and the arrays that the report draws."""
     model, statistics, note = load_model(experiment, task, out, group.device)
     on_cpu = load_model(experiment, task, out)[0]  # counts operations and draws spikes, on a few clips
-    seen = task.classes("train", "val_seen", "val_unseen") if note["two_stage"] else task.classes("train")
-    unseen = task.classes("test_unseen")
+    seen, unseen = competing(task, note["two_stage"])
     rows, arrays = [], {}
     for test_set, parts in task.parts.items():
         indices = np.concatenate([parts["test_seen"], parts["test_unseen"]])
@@ -295,7 +342,7 @@ def operations(model: Any, data: ClipData) -> dict[str, float]:
     from neuroav.energy.count import count
 
     batch = data.batch(np.arange(min(64, len(data))))
-    counted = count(model, (batch, data.class_vectors[:1]), clips=batch.size, call=model.distances)
+    counted = count(model, (batch, batch.text[:1]), clips=batch.size, call=model.distances)
     return {"macs": counted.binary.macs, "acs": counted.binary.acs, "neuron_updates": counted.neuron_updates}
 
 

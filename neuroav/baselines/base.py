@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
+from neuroav.checks import fail
 from neuroav.data.types import Batch
 from neuroav.nn.attention import masked_mean
 
@@ -38,6 +40,13 @@ class AVModel(Protocol):
 
     A model may also have ``after_step(batch, negatives)``: called in training mode after each step of the optimiser, to
     move running statistics as released code does. It may change buffers, not parameters.
+
+    A generative model also has ``fit_extra(batches, classes, seen)``, which fits what it classifies with: ``batches``
+    are the training clips in order, ``classes`` those that compete, and ``seen (K,)`` says which of these have clips.
+    It is called in evaluation mode without gradients, after training, on the chosen weights: once with the classes of
+    validation before beta is chosen, once with those of the test. It draws from torch's generators, which are seeded
+    before, and leaves what it fits in buffers, so that it is saved. ``distances`` are taken before it, too: after each
+    epoch, to choose one.
     """
 
     def loss(self, batch: Batch, negatives: Tensor) -> dict[str, Tensor]:
@@ -55,3 +64,19 @@ class AVModel(Protocol):
 def averages(batch: Batch) -> tuple[Tensor, Tensor]:
     """Audio ``(B, D_audio)`` and video ``(B, D_video)`` averaged over each clip's steps, for models without time."""
     return masked_mean(batch.audio.values, batch.audio.valid), masked_mean(batch.video.values, batch.video.valid)
+
+
+def joined_averages(batch: Batch) -> Tensor:
+    """Averages of audio and video side by side, ``(B, D_audio + D_video)``."""
+    return torch.cat(averages(batch), -1)
+
+
+def known_classes(where: str, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Vectors ``(K, D_text)`` of all training classes, and which of them each clip's is, ``(B,)``.
+
+    Raises:
+        InputError: If the batch does not say which classes there are.
+    """
+    if batch.classes is None:
+        raise fail(where, "a batch with classes", "None", "Batches of ClipData have them.")
+    return batch.classes.text, torch.searchsorted(batch.classes.label, batch.label)

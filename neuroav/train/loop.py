@@ -47,6 +47,7 @@ class TrainConfig:
         batch_size: clips per batch, over all processes.
         lr: Adam's learning rate.
         weight_decay: Adam's L2 penalty.
+        betas: Adam's decay of the gradient and of its square; (0.5, 0.999) is usual where critics are trained.
         schedule: how the rate falls.
         protocol: one or two stages.
         shards: equal parts of a batch, each normalised, with its negatives, by itself; gradients are their mean.
@@ -63,6 +64,7 @@ class TrainConfig:
     batch_size: int = 256
     lr: float = 1e-4
     weight_decay: float = 1e-5
+    betas: tuple[float, float] = (0.9, 0.999)
     schedule: Plateau | Step = field(default_factory=Plateau)
     protocol: OneStage | TwoStage = field(default_factory=TwoStage)
     shards: int = 1
@@ -75,6 +77,10 @@ class TrainConfig:
         lowest = {"epochs": 1, "batches": 1, "batch_size": 2, "lr": 0, "weight_decay": 0, "shards": 1, "clip_norm": 0}
         for name, low in lowest.items():
             check_range("TrainConfig", name, getattr(self, name), low)
+        if len(self.betas) != 2:
+            raise fail("TrainConfig", "two betas", str(len(self.betas)))
+        for beta in self.betas:
+            check_range("TrainConfig", "betas", beta, 0, 0.9999)
         check_choice("TrainConfig", "precision", self.precision, PRECISIONS)
         check_choice("TrainConfig", "device", self.device, DEVICES)
         if self.batch_size % self.shards:
@@ -179,7 +185,7 @@ class _Run:
 
     def __init__(self, model: nn.Module, data: ClipData, config: TrainConfig, key: tuple[int, int], group: Group):
         self.model, self.data, self.config, self.key, self.group = model, data, config, key, group
-        self.optimizer = adam(model, config.lr, config.weight_decay)
+        self.optimizer = adam(model, config.lr, config.weight_decay, config.betas)
         self.schedule = config.schedule.build(self.optimizer, config.epochs)
         self.streams = Streams((*key, 1), config.shards, group)
         self.stepper = Stepper(

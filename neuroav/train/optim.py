@@ -43,7 +43,9 @@ class Step:
         return MultiStepLR(optimizer, [max(1, round(self.at * epochs))], gamma=self.factor)
 
 
-def adam(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Adam:
+def adam(
+    model: nn.Module, lr: float, weight_decay: float, betas: tuple[float, float] = (0.9, 0.999)
+) -> torch.optim.Adam:
     """Adam over every parameter of ``model``.
 
     Raises:
@@ -52,4 +54,4 @@ def adam(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Adam:
     frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
     if frozen:
         raise fail("adam", "every parameter to be trainable", f"{frozen[0]} frozen", "Register constants as buffers.")
-    return torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay)
+    return torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay, betas=betas)

@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 
 from neuroav.baselines import sacma, tsart
+from neuroav.baselines.apn import APNConfig
+from neuroav.baselines.apn import AsReleased as ReleasedAPN
 from neuroav.baselines.attention_fusion import AttentionFusionConfig
 from neuroav.baselines.avca import AVCAConfig
 from neuroav.baselines.avgzslnet import AsBenchmarked, AsByAuthors, AVGZSLNetConfig
 from neuroav.baselines.cjme import AsReleased as CJMEAsReleased
 from neuroav.baselines.cjme import CJMEConfig
+from neuroav.baselines.fvaegan_d2 import AsReleased as ReleasedFVAEGAN
+from neuroav.baselines.fvaegan_d2 import FVAEGAND2Config
 from neuroav.baselines.perceiver import PerceiverConfig
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.baselines.tcaf import TCAFConfig
@@ -34,6 +38,8 @@ from neuroav.mdft.motion import (
 )
 from neuroav.mdft.scene import RJLU
 from neuroav.models import MODELS, build
+from neuroav.nn.bilinear import AsReleased as ReleasedBilinear
+from neuroav.nn.bilinear import BilinearConfig, UnitLength
 from neuroav.nn.encoder import CrossAttention, FullAttention, MeanOfTokens, SelfAttention
 from neuroav.nn.heads import WordLoss
 from neuroav.nn.losses import HeadsConfig, JointLoss, PrintedLoss, PrintedWords
@@ -43,6 +49,7 @@ from neuroav.nn.pair import AsReleased
 TOKENS = {"dim": 32, "encoder_hidden": 32, "hidden": 32, "layers": 2, "heads": 2, "head_dim": 16, "feed_forward": 32}
 STEPS = {"dim": 32, "hidden": 32, "shared": 32, "heads": 2, "head_dim": 16}
 LOOKS_BACK_ONCE = tsart.Modality(reasoning=tsart.PreviousStep())
+FEATURES = {"latent": 16, "hidden_encoder": 32, "hidden": 32, "hidden_critic": 32}
 SMALL = {"dim": 32, "heads": HeadsConfig(hidden=32)}
 PAIR = {"dim": 32, "encoder_hidden": 32, "hidden": 32, "heads": 2, "head_dim": 16}
 
@@ -54,6 +61,13 @@ def heads(**weights: float) -> dict[str, Any]:
 VARIANTS: dict[str, tuple[str, Any]] = {
     "avca": ("avca", AVCAConfig(**PAIR)),
     "avca as released": ("avca", AVCAConfig(**PAIR, reading=AsReleased())),
+    "ale": ("ale", BilinearConfig()),
+    "apn": ("apn", APNConfig()),
+    "apn as released": ("apn", APNConfig(reading=ReleasedAPN())),
+    "devise": ("devise", BilinearConfig()),
+    "devise as released": ("devise", BilinearConfig(scale=UnitLength(), reading=ReleasedBilinear())),
+    "fvaegan_d2": ("fvaegan_d2", FVAEGAND2Config(**FEATURES)),
+    "fvaegan_d2 as released": ("fvaegan_d2", FVAEGAND2Config(**FEATURES, reading=ReleasedFVAEGAN())),
     "mdft": ("mdft", MDFTConfig(**SMALL)),
     "mdft EGM+MLP": ("mdft", MDFTConfig(**SMALL, motion=MLPLayers())),
     "mdft SNN": ("mdft", MDFTConfig(**SMALL, events=NoEvents())),
@@ -88,6 +102,7 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "cjme as released": ("cjme", CJMEConfig(hidden=32, reading=CJMEAsReleased())),
     "pooled": ("pooled", PooledMLPConfig(**SMALL)),
     "pooled without events": ("pooled", PooledMLPConfig(**SMALL, inputs=("audio", "video"))),
+    "sje": ("sje", BilinearConfig()),
     "tcaf": ("tcaf", TCAFConfig(**TOKENS)),
     "tcaf self attention": ("tcaf", TCAFConfig(**TOKENS, attention=SelfAttention())),
     "tcaf full attention": ("tcaf", TCAFConfig(**TOKENS, attention=FullAttention())),
