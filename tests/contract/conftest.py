@@ -16,6 +16,8 @@ from neuroav.baselines.cjme import AsReleased as CJMEAsReleased
 from neuroav.baselines.cjme import CJMEConfig
 from neuroav.baselines.fvaegan_d2 import AsReleased as ReleasedFVAEGAN
 from neuroav.baselines.fvaegan_d2 import FVAEGAND2Config
+from neuroav.baselines.hyper import AsReleased as HyperAsReleased
+from neuroav.baselines.hyper import HyperAlignmentConfig, HyperMultipleConfig, HyperSingleConfig
 from neuroav.baselines.perceiver import PerceiverConfig
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.baselines.tcaf import TCAFConfig
@@ -68,6 +70,10 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "devise as released": ("devise", BilinearConfig(scale=UnitLength(), reading=ReleasedBilinear())),
     "fvaegan_d2": ("fvaegan_d2", FVAEGAND2Config(**FEATURES)),
     "fvaegan_d2 as released": ("fvaegan_d2", FVAEGAND2Config(**FEATURES, reading=ReleasedFVAEGAN())),
+    "hyper-alignment": ("hyper_alignment", HyperAlignmentConfig(**PAIR)),
+    "hyper-alignment as released": ("hyper_alignment", HyperAlignmentConfig(**PAIR, reading=HyperAsReleased())),
+    "hyper-single": ("hyper_single", HyperSingleConfig(**PAIR)),
+    "hyper-multiple": ("hyper_multiple", HyperMultipleConfig(**PAIR)),
     "mdft": ("mdft", MDFTConfig(**SMALL)),
     "mdft EGM+MLP": ("mdft", MDFTConfig(**SMALL, motion=MLPLayers())),
     "mdft SNN": ("mdft", MDFTConfig(**SMALL, events=NoEvents())),
