@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from neuroav.baselines.base import Card
 from neuroav.checks import check_range, fail
-from neuroav.data.types import Batch, DataSpec, Sequence
+from neuroav.data.types import Batch, DataSpec
 from neuroav.nn.encoder import CrossAttention, FullAttention, Pattern, Places, SelfAttention, Spans, TokenLayer
 from neuroav.nn.losses import Terms, prototype_distances
 from neuroav.nn.project import MLP
-from neuroav.nn.tokens import ClipTokens, TokensConfig
+from neuroav.nn.tokens import ClipTokens, PublishedSteps, ReleasedSteps, TokensConfig
 
 
 @dataclass(frozen=True)
-class AsPublished:
+class AsPublished(PublishedSteps):
     """What the paper describes; where paper and code leave out what the code gets wrong, see :class:`SACMA`.
 
     Attributes:
@@ -28,20 +28,7 @@ class AsPublished:
     """
 
     text_weight: float = 0.8
-    second_pass: ClassVar[bool] = False
     projects_mean: ClassVar[bool] = False
-
-    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Features as they come, standardised by the data."""
-        return batch.audio.values, batch.video.values
-
-    def counted(self, sequence: Sequence) -> Tensor | None:
-        """Steps ``(T, B)`` that batch normalisation counts."""
-        return sequence.valid
-
-    def test_times(self, sequence: Sequence) -> Tensor:
-        """Times ``(T, B)`` at evaluation."""
-        return sequence.t_s
 
     def head(self, name: str) -> str:
         """Name the projection and the decoder of an output: each has its own."""
@@ -49,32 +36,16 @@ class AsPublished:
 
 
 @dataclass(frozen=True)
-class AsReleased:
+class AsReleased(ReleasedSteps):
     """What the released code does to raw features (``Experiment(inputs=AsStored())``); see :class:`SACMA`.
 
     Attributes:
         text_weight: the weights ``t,a`` and ``t,v`` of Eq. 13.
-        second_pass: whether each training step ends with the second pass.
         projects_mean: whether the mean of audio and video output is projected, to no effect but on running statistics.
     """
 
     text_weight: float = 0.1
-    second_pass: bool = True
     projects_mean: bool = True
-
-    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Audio over 255; each video feature divided by its L2 norm over *time*."""
-        return batch.audio.values / 255, F.normalize(batch.video.values, dim=0)
-
-    def counted(self, sequence: Sequence) -> Tensor | None:
-        """Count every step, padding included."""
-        return None
-
-    def test_times(self, sequence: Sequence) -> Tensor:
-        """Return the number of the step, whatever its length."""
-        return torch.arange(len(sequence), device=sequence.t_s.device, dtype=sequence.t_s.dtype)[:, None].expand_as(
-            sequence.t_s
-        )
 
     def head(self, name: str) -> str:
         """Name the projection and the decoder of an output: all share one."""
@@ -321,9 +292,9 @@ class SACMA(nn.Module):
     def gather(self, batch: Batch, names: Iterable[str], audio_t_s: Tensor, video_t_s: Tensor) -> dict[str, Tensor]:
         """Class tokens ``(B, D)`` of the inputs named, whose steps happen at the times ``(T, B)`` in seconds."""
         reading, heard, seen = self.config.reading, batch.audio, batch.video
-        audio, video = reading.inputs(batch)
-        audio, _ = self.tokens("audio", audio, audio_t_s, heard.valid, reading.counted(heard))
-        video, _ = self.tokens("video", video, video_t_s, seen.valid, reading.counted(seen))
+        audio, video = reading.inputs(heard.values, seen.values)
+        audio, _ = self.tokens("audio", audio, audio_t_s, heard.valid, reading.counted(heard.valid))
+        video, _ = self.tokens("video", video, video_t_s, seen.valid, reading.counted(seen.valid))
         return self.transformer(names, audio, self.token, video, heard.valid, seen.valid)
 
     def projected(self, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -357,7 +328,7 @@ class SACMA(nn.Module):
     def embed(self, batch: Batch, names: Iterable[str]) -> dict[str, Tensor]:
         """Outputs named of the clips, ``(B, D)`` each, with the times of evaluation."""
         times = self.config.reading.test_times
-        return self.projected(self.gather(batch, names, times(batch.audio), times(batch.video)))
+        return self.projected(self.gather(batch, names, times(batch.audio.t_s), times(batch.video.t_s)))
 
     def distances(self, batch: Batch, class_vectors: Tensor) -> Tensor:
         """Euclidean distances ``(B, K)`` to the projected ``class_vectors (K, D_text)``."""

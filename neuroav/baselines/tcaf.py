@@ -3,64 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neuroav.baselines.base import Card
 from neuroav.checks import fail
-from neuroav.data.types import Batch, DataSpec, Sequence
+from neuroav.data.types import Batch, DataSpec
 from neuroav.nn.encoder import ClassToken, CrossAttention, FullAttention, MeanOfTokens, SelfAttention, TokenTransformer
 from neuroav.nn.heads import WordHeads, WordHeadsConfig
 from neuroav.nn.losses import Terms, prototype_distances
 from neuroav.nn.project import MLP
-from neuroav.nn.tokens import ClipTokens, TokensConfig
+from neuroav.nn.tokens import ClipTokens, PublishedSteps, ReleasedSteps, TokensConfig
 
 
 @dataclass(frozen=True)
-class AsPublished:
+class AsPublished(PublishedSteps):
     """What the paper describes; where paper and code leave out what the code gets wrong, see :class:`TCAF`."""
 
-    second_pass: ClassVar[bool] = False
-
-    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Features as they come, standardised by the data."""
-        return batch.audio.values, batch.video.values
-
-    def counted(self, sequence: Sequence) -> Tensor | None:
-        """Steps ``(T, B)`` that batch normalisation counts."""
-        return sequence.valid
-
-    def test_times(self, sequence: Sequence) -> Tensor:
-        """Times ``(T, B)`` at evaluation."""
-        return sequence.t_s
-
 
 @dataclass(frozen=True)
-class AsReleased:
-    """What the released code does to raw features (``Experiment(inputs=AsStored())``); see :class:`TCAF`.
-
-    Attributes:
-        second_pass: whether each training step ends with the second pass.
-    """
-
-    second_pass: bool = True
-
-    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Audio over 255; each video feature divided by its L2 norm over *time*."""
-        return batch.audio.values / 255, F.normalize(batch.video.values, dim=0)
-
-    def counted(self, sequence: Sequence) -> Tensor | None:
-        """Count every step, padding included."""
-        return None
-
-    def test_times(self, sequence: Sequence) -> Tensor:
-        """Return the number of the step, whatever its length."""
-        return torch.arange(len(sequence), device=sequence.t_s.device, dtype=sequence.t_s.dtype)[:, None].expand_as(
-            sequence.t_s
-        )
+class AsReleased(ReleasedSteps):
+    """What the released code does to raw features (``Experiment(inputs=AsStored())``); see :class:`TCAF`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +99,8 @@ class TCAF(nn.Module):
     def gather(self, batch: Batch, audio_t_s: Tensor, video_t_s: Tensor) -> Tensor:
         """Class token ``(B, D)`` of clips whose steps happen at the times given, ``(T, B)`` each, in seconds."""
         reading = self.config.reading
-        heard, seen = reading.inputs(batch)
-        counted = [reading.counted(each) for each in (batch.audio, batch.video)]
+        heard, seen = reading.inputs(batch.audio.values, batch.video.values)
+        counted = [reading.counted(each.valid) for each in (batch.audio, batch.video)]
         audio, audio_valid = self.tokens("audio", heard, audio_t_s, batch.audio.valid, counted[0])
         video, video_valid = self.tokens("video", seen, video_t_s, batch.video.valid, counted[1])
         return self.transformer(audio, self.token, video, audio_valid, video_valid)
@@ -159,7 +123,7 @@ class TCAF(nn.Module):
     def embed(self, batch: Batch) -> Tensor:
         """Clips ``(B, D)`` in the space where distances are taken."""
         times = self.config.reading.test_times
-        return self.clip(self.gather(batch, times(batch.audio), times(batch.video)))
+        return self.clip(self.gather(batch, times(batch.audio.t_s), times(batch.video.t_s)))
 
     @torch.no_grad()
     def after_step(self, batch: Batch, negatives: Tensor) -> None:

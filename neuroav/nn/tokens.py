@@ -3,13 +3,57 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neuroav.checks import check_range, fail
 from neuroav.nn.encoder import FourierTime, TokenLayer
 from neuroav.nn.project import MLP
+
+
+@dataclass(frozen=True)
+class PublishedSteps:
+    """Steps as [tcaf] and [sacma] describe them."""
+
+    second_pass: ClassVar[bool] = False
+
+    def inputs(self, audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor]:
+        """Features ``(T, B, D)`` as they come, standardised by the data."""
+        return audio, video
+
+    def counted(self, valid: Tensor) -> Tensor | None:
+        """Steps ``(T, B)`` that batch normalisation counts: those that are ``valid (T, B)``."""
+        return valid
+
+    def test_times(self, t_s: Tensor) -> Tensor:
+        """Times ``(T, B)`` at evaluation: those in seconds, ``t_s (T, B)``."""
+        return t_s
+
+
+@dataclass(frozen=True)
+class ReleasedSteps:
+    """What the released code of [tcaf] and [sacma] does to raw features (``Experiment(inputs=AsStored())``).
+
+    Attributes:
+        second_pass: whether each training step ends with another embedding of the batch in training mode.
+    """
+
+    second_pass: bool = True
+
+    def inputs(self, audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor]:
+        """Audio over 255; each video feature divided by its L2 norm over *time*; ``(T, B, D)`` each."""
+        return audio / 255, F.normalize(video, dim=0)
+
+    def counted(self, valid: Tensor) -> Tensor | None:
+        """Count every step, padding included."""
+        return None
+
+    def test_times(self, t_s: Tensor) -> Tensor:
+        """Return the number of the step ``(T, B)``, whatever its length."""
+        return torch.arange(len(t_s), device=t_s.device, dtype=t_s.dtype)[:, None].expand_as(t_s)
 
 
 @dataclass(frozen=True, kw_only=True)

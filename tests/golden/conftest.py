@@ -112,11 +112,21 @@ def golden():
     return read
 
 
-@pytest.fixture(scope="session")
-def pair_case():
-    """The module ``tests/helpers/pair_case.py``."""
-    path = HERE.parent / "helpers" / "pair_case.py"
-    spec = importlib.util.spec_from_file_location("pair_case", path)
+def _helper(name):
+    """A module of ``tests/helpers``."""
+    spec = importlib.util.spec_from_file_location(name, HERE.parent / "helpers" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def pair_case():
+    """The module ``tests/helpers/pair_case.py``."""
+    return _helper("pair_case")
+
+
+@pytest.fixture(scope="session")
+def token_case():
+    """The module ``tests/helpers/token_case.py``."""
+    return _helper("token_case")
