@@ -27,6 +27,7 @@ MODELS = {
     "hyper_alignment": "neuroav.baselines.hyper:HyperAlignment",
     "hyper_multiple": "neuroav.baselines.hyper:HyperMultiple",
     "hyper_single": "neuroav.baselines.hyper:HyperSingle",
+    "avmst": "neuroav.baselines.avmst:AVMST",
     "mdft": "neuroav.mdft.model:MDFT",
     "pooled": "neuroav.baselines.pooled:PooledMLP",
     "sacma": "neuroav.baselines.sacma:SACMA",

@@ -27,6 +27,7 @@ from neuroav.neurons.lif import Reset
 from neuroav.neurons.surrogate import ATan, Surrogate
 from neuroav.neurons.threshold import anchored, event_factor, product, scene_level
 from neuroav.nn.project import StepBatchNorm
+from neuroav.nn.spiking import LayerTrace
 
 
 class EventInput(NamedTuple):
@@ -323,22 +324,6 @@ class _FixedThreshold(nn.Module):
 
 
 # --------------------------------------------------------------------------------------- what reads the events
-
-
-class LayerTrace(NamedTuple):
-    """What one motion layer did.
-
-    Attributes:
-        output: ``(T * R, B, N)`` spikes 0/1 at ``R`` presentations of each step, or activations with ``R = 1``.
-        theta: ``(T, B, 1)``, or ``None`` without spikes.
-    """
-
-    output: Tensor
-    theta: Tensor | None
-
-    def per_step(self, steps: int) -> Tensor:
-        """Mean output over the presentations of each step: ``(T, B, N)``."""
-        return self.output.unflatten(0, (steps, -1)).mean(1)
 
 
 @dataclass(frozen=True, kw_only=True)

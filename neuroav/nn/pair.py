@@ -197,9 +197,13 @@ class PairNetwork(nn.Module):
                 for norm in c.reading.with_momentum(module.norm):
                     norm.momentum = c.momentum
 
-    def fuse(self, batches: Sequence[Trio], encoded: Sequence[Pair]) -> list[Pair]:
-        """Tokens after attention, ``(B, D)`` each, of each of ``batches`` and its ``encoded`` modalities."""
-        return [Pair(*(torch.stack(pair) + self.attend(pair))) for pair in encoded]
+    def encode(self, batches: Sequence[Trio]) -> list[Pair]:
+        """Tokens before attention, ``(B, D)`` each, of batches that pass each block in turn."""
+        return [Pair(self.audio_encoder(clips.audio), self.video_encoder(clips.video)) for clips in batches]
+
+    def fuse(self, encoded: Pair) -> Pair:
+        """Tokens after attention, ``(B, D)`` each."""
+        return Pair(*(torch.stack(encoded) + self.attend(encoded)))
 
     def attend(self, pair: Pair) -> Tensor:
         """Let encoded modalities, each at its place, attend to each other: ``(2, B, D)``, audio first."""
@@ -207,8 +211,8 @@ class PairNetwork(nn.Module):
 
     def project(self, batches: Sequence[Trio]) -> tuple[list[Pair], list[Pair]]:
         """Encoded ``(B, D)`` and projected modalities ``(B, D_shared)`` of batches that pass each block in turn."""
-        encoded = [Pair(self.audio_encoder(clips.audio), self.video_encoder(clips.video)) for clips in batches]
-        fused = self.fuse(batches, encoded)
+        encoded = self.encode(batches)
+        fused = [self.fuse(pair) for pair in encoded]
         return encoded, [Pair(self.audio_projection(pair.audio), self.video_projection(pair.video)) for pair in fused]
 
     def embed(self, batches: Sequence[Trio]) -> list[Embedded]:

@@ -12,6 +12,10 @@ from neuroav.baselines.apn import AsReleased as ReleasedAPN
 from neuroav.baselines.attention_fusion import AttentionFusionConfig
 from neuroav.baselines.avca import AVCAConfig
 from neuroav.baselines.avgzslnet import AsBenchmarked, AsByAuthors, AVGZSLNetConfig
+from neuroav.baselines.avmst import AsPublished as Branches
+from neuroav.baselines.avmst import AsReleased as StrayBranches
+from neuroav.baselines.avmst import AVMSTConfig, Leak, LearntLeak, SemanticThreshold
+from neuroav.baselines.avmst import FixedThreshold as OneThreshold
 from neuroav.baselines.cjme import AsReleased as CJMEAsReleased
 from neuroav.baselines.cjme import CJMEConfig
 from neuroav.baselines.fvaegan_d2 import AsReleased as ReleasedFVAEGAN
@@ -104,6 +108,17 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "avgzslnet": ("avgzslnet", AVGZSLNetConfig(reading=AsBenchmarked(hidden=32))),
     "avgzslnet by its authors": ("avgzslnet", AVGZSLNetConfig(reading=AsByAuthors(hidden=32))),
     "avgzslnet two passes": ("avgzslnet", AVGZSLNetConfig(reading=AsBenchmarked(hidden=32), negatives=TwoPasses())),
+    "avmst": ("avmst", AVMSTConfig(**PAIR, reading=Branches(hidden=32))),
+    "avmst fixed threshold": ("avmst", AVMSTConfig(**PAIR, reading=Branches(hidden=32, threshold=OneThreshold()))),
+    "avmst leak": (
+        "avmst",
+        AVMSTConfig(**PAIR, reading=Branches(hidden=32, neurons=Leak(), threshold=SemanticThreshold(v0=0.5))),
+    ),
+    "avmst learnt leak": (
+        "avmst",
+        AVMSTConfig(**PAIR, reading=Branches(hidden=32, neurons=LearntLeak(), threshold=SemanticThreshold(v0=0.5))),
+    ),
+    "avmst as released": ("avmst", AVMSTConfig(**PAIR, reading=StrayBranches(hidden=32))),
     "cjme": ("cjme", CJMEConfig(hidden=32)),
     "cjme as released": ("cjme", CJMEConfig(hidden=32, reading=CJMEAsReleased())),
     "pooled": ("pooled", PooledMLPConfig(**SMALL)),
