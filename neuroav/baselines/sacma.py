@@ -142,7 +142,8 @@ class SACMAConfig(TokensConfig):
     """Sizes, dropouts and parts; defaults are those of UCF-GZSL with SeLaVi features, which follow [tcaf].
 
     Adam at 7e-5 (VGGSound 6e-5, with the learning rate falling on a plateau) with weight decay 1e-5 is the experiment's
-    to set. Table 4 of [sacma] changes the class vectors, which come with the data.
+    to set. Table 4 of [sacma] changes the class vectors, which come with the data; its "only SA" is
+    ``joint=SelfAttention()``.
 
     Attributes:
         dim: width of a token.

@@ -1,6 +1,5 @@
 """TCaF's attention against a dense matrix, its time features by hand, and whether it learns."""
 
-import copy
 import dataclasses
 import math
 
@@ -10,9 +9,6 @@ import torch
 
 from neuroav.baselines.tcaf import TCAF, TCAFConfig
 from neuroav.checks import InputError
-from neuroav.data.motionscenes import view
-from neuroav.data.sample import ClipData, Statistics
-from neuroav.data.store import Store
 from neuroav.nn.encoder import (
     CrossAttention,
     FourierTime,
@@ -24,7 +20,6 @@ from neuroav.nn.encoder import (
     TokenTransformer,
 )
 from neuroav.nn.heads import WordLoss
-from neuroav.train.optim import adam
 from neuroav.train.seed import seed_torch
 
 AUDIO, VIDEO, BATCH, DIM, HEADS = 4, 6, 3, 10, 2
@@ -148,46 +143,12 @@ def test_time_features_by_hand():
 # ----------------------------------------------------------------------------------------------------------- learning
 
 
-@pytest.fixture(scope="module")
-def scenes(tiny_store):
-    """Clips of MotionScenes, labelled by the scene that they show: what 90 clips are enough to learn."""
-    store = Store(tiny_store)
-    parts = view(store, 0.5, "biased")
-    train, held = parts["train"], np.concatenate([parts["val_seen"], parts["test_seen"]])
-    statistics = Statistics.of(store.load(train))
-    vectors = np.random.default_rng(0).standard_normal((8, 20)).astype(np.float32)
+def test_it_learns_what_shuffled_labels_do_not_teach(right_share):
+    def make(spec):
+        return TCAF(spec, SMALL)
 
-    def data(indices):
-        clips = dataclasses.replace(store.load(indices), labels=np.asarray(store.extras["scene"])[indices])
-        return ClipData(clips, statistics, vectors)
-
-    return data(train), data(held)
-
-
-def right_share(train, labels, held):
-    """Share of held-out clips given their scene after training on ``labels``."""
-    data = copy.copy(train)
-    data.labels = labels
-    seed_torch(0)
-    model = TCAF(train.spec, SMALL).train()
-    optimizer = adam(model, 2e-3, 1e-5)
-    rng = np.random.default_rng(0)
-    for _ in range(30):
-        batch = data.batch(rng.integers(len(data), size=24))
-        terms = model.loss(batch, torch.zeros(24, dtype=torch.long))
-        optimizer.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()
-        optimizer.step()
-    with torch.no_grad():
-        nearest = model.eval().distances(held.batch(np.arange(len(held))), held.class_vectors).argmin(1)
-    return float((nearest == held.labels).float().mean())
-
-
-def test_it_learns_what_shuffled_labels_do_not_teach(scenes):
-    train, held = scenes
-    shuffled = train.labels[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))]
-    assert right_share(train, train.labels, held) > 0.5  # chance is 1/8
-    assert right_share(train, shuffled, held) < 0.3
+    assert right_share(make) > 0.5  # chance is 1/8
+    assert right_share(make, shuffled=True) < 0.3
 
 
 # ------------------------------------------------------------------------------------------------------------- errors
