@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from neuroav.checks import NeuroavError, check_range, fail, nearest
+from neuroav.data.class_vectors import AsGiven, Optimised
 from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.data.sample import AsStored, Standardised
 from neuroav.data.synthetic import SyntheticConfig
@@ -82,6 +83,7 @@ class Experiment:
         train: how it is trained.
         seed: fixes initial weights, batches and dropout.
         inputs: what becomes of features before a model sees them.
+        class_vectors: what becomes of class vectors before a model sees them.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Experiment:
     train: TrainConfig = field(default_factory=TrainConfig)
     seed: int = 0
     inputs: Standardised | AsStored = field(default_factory=Standardised)
+    class_vectors: AsGiven | Optimised = field(default_factory=AsGiven)
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, Data):

@@ -34,6 +34,7 @@ MODELS = {
     "sje": "neuroav.baselines.sje:SJE",
     "tcaf": "neuroav.baselines.tcaf:TCAF",
     "attention_fusion": "neuroav.baselines.attention_fusion:AttentionFusion",
+    "ez_avgzl": "neuroav.baselines.ez_avgzl:EZAVGZL",
     "perceiver": "neuroav.baselines.perceiver:Perceiver",
     "tsart": "neuroav.baselines.tsart:TSART",
 }

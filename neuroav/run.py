@@ -428,12 +428,12 @@ def run_experiment(experiment: Experiment, out: Path, watches: Sequence[Watch] =
     with joined(experiment.train.device) as group:
         if not group.first:
             group.share(0.0)  # until the first holds the directory and has made the data
-            train(experiment, prepare(experiment.data), out, group)
+            train(experiment, prepare(experiment.data, experiment.class_vectors), out, group)
             return {}
         with claimed(out, experiment):
             save_json(out / "config.json", to_json(experiment))
             save_json(out / "versions.json", versions() | {"device": group.device_name, "processes": str(group.size)})
-            task = prepare(experiment.data)
+            task = prepare(experiment.data, experiment.class_vectors)
             group.share(0.0)
             start = time.perf_counter()
             train(experiment, task, out, group, [JsonLines(out / "metrics.jsonl"), *watches])
@@ -609,7 +609,7 @@ def eval_command(run_dir: str, json_path: str | None) -> int:
     experiment = read_experiment(folder / "config.json")
     before = load_json(folder / "results.json")
     with joined(experiment.train.device) as group:
-        rows, _ = score(experiment, prepare(experiment.data), folder, group)
+        rows, _ = score(experiment, prepare(experiment.data, experiment.class_vectors), folder, group)
     figures = ("seen", "unseen", "hm", "zsl", "beta")
     old = {r["test_set"]: [r[k] for k in figures] for r in before["rows"]}
     changed = [r["test_set"] for r in rows if old.get(r["test_set"]) != [r[k] for k in figures]]

@@ -12,11 +12,13 @@ import numpy as np
 
 from neuroav.checks import fail, nearest
 from neuroav.config import Data, MotionScenesData, SimulatedData, StoreData
+from neuroav.data.class_vectors import AsGiven, Optimised
 from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.splits import assign_parts
 from neuroav.data.store import LoadedClips, Store
 
 KEPT_BYTES = 2 * 2**30  # of audio or video in memory: both of VGGSound's at 512 features, training and validation
+AS_GIVEN = AsGiven()
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Task:
     Attributes:
         source: what the experiment said of its data.
         store: the open feature store.
+        class_vectors: ``(K, D_text)`` vector of each label.
         parts: per test set (``biased`` and ``shuffled``; ``test``; or what was simulated) and part, the clip indices.
         scene: ``(N,)`` scene shown in each clip, or ``None`` where that is not known.
         preferred: ``(K,)`` preferred scene of each class, or ``None``.
@@ -33,6 +36,7 @@ class Task:
 
     source: Data
     store: Store
+    class_vectors: np.ndarray
     parts: dict[str, dict[str, np.ndarray]]
     scene: np.ndarray | None = None
     preferred: np.ndarray | None = None
@@ -63,18 +67,21 @@ class Task:
 
     def data(self, indices: np.ndarray, statistics: Statistics) -> ClipData:
         """Load and standardise clips."""
-        return ClipData(self.load(indices), statistics, self.store.class_vectors)
+        return ClipData(self.load(indices), statistics, self.class_vectors)
 
 
-def prepare(data: Data) -> Task:
-    """Open the store of an experiment, rendering or simulating its clips first where it is not there yet."""
+def prepare(data: Data, vectors: AsGiven | Optimised = AS_GIVEN) -> Task:
+    """Open the store of an experiment, rendering or simulating its clips first where it is not there yet.
+
+    ``vectors`` says what becomes of its class vectors.
+    """
     if isinstance(data, MotionScenesData):
         task = _prepare_scenes(data)
     else:
         task = _prepare_simulated(data) if isinstance(data, SimulatedData) else _prepare_store(data)
     if not np.isfinite(task.store.class_vectors).all():
         raise fail(data.store, "finite class vectors", "NaN or infinity", "Write the store again.")
-    return task
+    return replace(task, class_vectors=vectors.of(task.store.class_vectors))
 
 
 def _prepare_scenes(data: MotionScenesData) -> Task:
@@ -90,7 +97,7 @@ def _prepare_scenes(data: MotionScenesData) -> Task:
         raise fail(str(path), f"a store of MotionScenes {wanted}", str(store.settings), "Choose another data.store.")
     parts = {name: view(store, data.scene_bias, name) for name in ("biased", "shuffled")}
     preferred = preferred_scenes(data.scenes.seed)
-    return Task(data, store, parts, scene=np.asarray(store.extras["scene"]), preferred=preferred)
+    return Task(data, store, store.class_vectors, parts, scene=np.asarray(store.extras["scene"]), preferred=preferred)
 
 
 def _prepare_simulated(data: SimulatedData) -> Task:
@@ -120,7 +127,7 @@ def _prepare_store(data: StoreData) -> Task:
             "clips. Or give labels.csv a column part."
         )
         raise fail(data.store, f"clips in each of {', '.join(names)}", f"none in {', '.join(missing)}", remedy)
-    task = Task(data, store, {_test_set(store.settings): split})
+    task = Task(data, store, store.class_vectors, {_test_set(store.settings): split})
     for unseen, seen in {"val_unseen": ["train"], "test_unseen": ["train", "val_seen", "val_unseen"]}.items():
         both = np.intersect1d(task.classes(unseen), task.classes(*seen))
         if len(both):

@@ -20,6 +20,7 @@ from neuroav import run
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.checks import InputError, NeuroavError
 from neuroav.config import Experiment, MotionScenesData, StoreData, read_experiment, to_json
+from neuroav.data.class_vectors import Optimised
 from neuroav.data.motionscenes import MotionScenesConfig, class_names
 from neuroav.data.sample import AsStored, Statistics
 from neuroav.mdft.model import MDFTConfig
@@ -222,6 +223,22 @@ def test_a_model_may_read_features_as_stored(quick, tmp_path):
     tensors, _ = load_tensors(tmp_path / "run" / "model.safetensors")
     assert not tensors["statistics.video_mean"].any()
     assert (tensors["statistics.audio_std"] == 1).all()
+
+
+def test_class_vectors_are_optimised_for_training_and_evaluation_alike(quick, tmp_path):
+    changed = dataclasses.replace(quick, class_vectors=Optimised(steps=5))
+    results = run.run_experiment(changed, tmp_path / "run")
+    assert read_experiment(tmp_path / "run" / "config.json").class_vectors == Optimised(steps=5)
+    task = run.prepare(changed.data, changed.class_vectors)
+    expected = Optimised(steps=5).of(task.store.class_vectors)
+    assert not np.array_equal(expected, task.store.class_vectors)
+    statistics = Statistics.of(task.load(np.arange(2)))
+    assert np.array_equal(task.data(np.arange(2), statistics).class_vectors, expected)
+    seen = np.unique(task.store.labels[task.parts["biased"]["train"]])
+    trained_on = task.data(task.parts["biased"]["train"], statistics).classes
+    assert np.array_equal(trained_on.text, expected[seen])
+    rows, _ = run.score(changed, task, tmp_path / "run")
+    assert [row["zsl"] for row in rows] == [row["zsl"] for row in results["rows"]]
 
 
 @pytest.mark.parametrize("protocol", ["one", "two"])

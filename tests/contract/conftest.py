@@ -18,6 +18,7 @@ from neuroav.baselines.avmst import AVMSTConfig, Leak, LearntLeak, SemanticThres
 from neuroav.baselines.avmst import FixedThreshold as OneThreshold
 from neuroav.baselines.cjme import AsReleased as CJMEAsReleased
 from neuroav.baselines.cjme import CJMEConfig
+from neuroav.baselines.ez_avgzl import AmongClips, CosineSimilarity, EZConfig, LinearSimilarity, MLPSimilarity
 from neuroav.baselines.fvaegan_d2 import AsReleased as ReleasedFVAEGAN
 from neuroav.baselines.fvaegan_d2 import FVAEGAND2Config
 from neuroav.baselines.hyper import AsReleased as HyperAsReleased
@@ -52,10 +53,11 @@ from neuroav.nn.losses import HeadsConfig, JointLoss, PrintedLoss, PrintedWords
 from neuroav.nn.negatives import TwoPasses
 from neuroav.nn.pair import AsReleased
 
-TOKENS = {"dim": 32, "encoder_hidden": 32, "hidden": 32, "layers": 2, "heads": 2, "head_dim": 16, "feed_forward": 32}
 STEPS = {"dim": 32, "hidden": 32, "shared": 32, "heads": 2, "head_dim": 16}
 LOOKS_BACK_ONCE = tsart.Modality(reasoning=tsart.PreviousStep())
 FEATURES = {"latent": 16, "hidden_encoder": 32, "hidden": 32, "hidden_critic": 32}
+ENCODER = {"dim": 32, "encoder_hidden": 32, "layers": 2, "heads": 2, "head_dim": 16, "feed_forward": 32}
+TOKENS = {**ENCODER, "hidden": 32}
 SMALL = {"dim": 32, "heads": HeadsConfig(hidden=32)}
 PAIR = {"dim": 32, "encoder_hidden": 32, "hidden": 32, "heads": 2, "head_dim": 16}
 
@@ -175,6 +177,11 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "tsart w/o L_pro": ("tsart", tsart.TSARTConfig(**STEPS, loss=tsart.PooledLoss(projection=0.0))),
     "tsart w/o L_re": ("tsart", tsart.TSARTConfig(**STEPS, loss=tsart.PooledLoss(reconstruction=0.0))),
     "tsart printed loss": ("tsart", tsart.TSARTConfig(**STEPS, loss=tsart.PrintedLoss())),
+    "ez": ("ez_avgzl", EZConfig(**ENCODER)),
+    "ez cosine": ("ez_avgzl", EZConfig(**ENCODER | {"dim": 300}, similarity=CosineSimilarity())),
+    "ez linear": ("ez_avgzl", EZConfig(**ENCODER, similarity=LinearSimilarity())),
+    "ez MLP": ("ez_avgzl", EZConfig(**ENCODER, similarity=MLPSimilarity(hidden=32))),
+    "ez among clips": ("ez_avgzl", EZConfig(**ENCODER, contrast=AmongClips())),
 }
 assert {name for name, _ in VARIANTS.values()} == set(MODELS)
 
