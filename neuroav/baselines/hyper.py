@@ -30,7 +30,8 @@ def ball_distances(x: Tensor, curvature: Tensor) -> Tensor:
         + \sinh a_i \sinh a_j \tfrac{1 - \cos\theta_{ij}}{2}
 
     No coordinates in the ball are formed, so that images at its edge keep their precision, and memory grows as ``B^2``
-    and not as ``B^2 D``. As the curvature goes to 0, distances go to twice the Euclidean ones. Computed in float64.
+    and not as ``B^2 D``, as it does in geoopt, whose distances are the same. As the curvature goes to 0, distances go
+    to twice the Euclidean ones. Computed in float64, rounded to the type of ``x``, float32 at least.
 
     Args:
         x: ``(B, D)``, tangent vectors at the origin.
@@ -38,14 +39,15 @@ def ball_distances(x: Tensor, curvature: Tensor) -> Tensor:
             ``i``.
 
     Returns:
-        ``(B, B)``, as precise as ``x``; symmetric where all curvatures are equal.
+        ``(B, B)``; symmetric where all curvatures are equal.
 
     Example:
         >>> x = torch.tensor([[0.3, 0.0], [-0.2, 0.0]])  # on one line through the origin lengths add
         >>> [round(d, 4) for d in ball_distances(x, torch.ones(1, 1))[0].tolist()]
         [0.0, 1.0]
     """
-    dtype, x, root = x.dtype, x.double(), curvature.double().sqrt().expand(len(x), 1)
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    x, root = x.double(), curvature.double().sqrt().expand(len(x), 1)
     norm = x.norm(dim=1).clamp_min(1e-30)
     direction = x / norm[:, None]
     length = (2 * root * norm).clamp_max(FARTHEST)
@@ -76,6 +78,10 @@ class AsPublished(pair.AsPublished):
         """Distances ``(B, B)`` between clips by their encoded modality ``x (B, D)``."""
         return ball_distances(x, curvature)
 
+    def aligned(self, positive: Embedded, negative: Embedded) -> list[Embedded]:
+        """Align the clips; negatives are among them, and so are their pairs."""
+        return [positive]
+
 
 @dataclass(frozen=True)
 class AsReleased(pair.AsReleased):
@@ -85,6 +91,10 @@ class AsReleased(pair.AsReleased):
         """Cosines ``(B, B)`` between clips by their encoded modality ``x (B, D)``; they are those of ``x`` itself."""
         unit = F.normalize(logarithm(clipped(x, curvature), curvature), dim=1)
         return unit @ unit.t()
+
+    def aligned(self, positive: Embedded, negative: Embedded) -> list[Embedded]:
+        """Align the clips among themselves, and the negatives."""
+        return [positive, negative]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,15 +199,16 @@ class Hyper(PairNetwork):
     """AVCA, and how clips lie to each other is the same by audio and by video in balls of some curvature.
 
     Adds to the losses of [avca] the mean squared difference between two tables of all pairs of clips in the batch, one
-    of their encoded audio, one of their encoded video, before attention [hyper]; so too for the negatives. Classes are
-    still compared in Euclidean space, by the video embedding.
+    of their encoded audio, one of their encoded video, before attention [hyper]. Classes are still compared in
+    Euclidean space, by the video embedding.
 
     Differs from the paper: its text was not at hand. By default the tables hold distances in the ball, into which
     encoded clips are mapped exponentially, so that curvature matters, as the title has it. The released code clips
     what it takes for points of the ball, maps them to the tangent space and takes cosines there. Both maps only rescale
     each clip's vector, which cosines do not see: its alignment is exactly the Euclidean one, whatever the curvature,
-    and nothing but weight decay moves what would learn one. That is ``reading=AsReleased()``, with the side effects
-    that :class:`~neuroav.nn.pair.PairNetwork` lists; it wants raw features, ``Experiment(inputs=AsStored())``.
+    and nothing but weight decay moves what would learn one. Negatives have tables of their own there. That is
+    ``reading=AsReleased()``, with the side effects that :class:`~neuroav.nn.pair.PairNetwork` lists; it wants raw
+    features, ``Experiment(inputs=AsStored())``.
 
     Args:
         spec: widths of the data.
@@ -220,8 +231,9 @@ class Hyper(PairNetwork):
 
     def terms(self, positive: Embedded, negative: Embedded) -> Terms:
         """Terms of :meth:`PairNetwork.terms <neuroav.nn.pair.PairNetwork.terms>`, and ``alignment``."""
-        alignment = self.config.weight * (self.align(positive) + self.align(negative))
-        return {**super().terms(positive, negative), "alignment": alignment}
+        batches = self.config.reading.aligned(positive, negative)
+        alignment = torch.stack([self.align(batch) for batch in batches]).sum()
+        return {**super().terms(positive, negative), "alignment": self.config.weight * alignment}
 
     def loss(self, batch: Batch, negatives: Tensor) -> Terms:
         """See :meth:`terms`."""

@@ -57,6 +57,12 @@ def test_gradients_match(case, folder, name):
     case(folder, name).check_gradients()
 
 
+def test_single_precision(case):
+    opened = case("models", "hyper_single_train", torch.float32)
+    opened.check_outputs(rtol=1e-5, atol=1e-5)
+    opened.check_terms(ALIGNMENT, rtol=1e-5)
+
+
 def test_curvatures_match(case):
     opened = case("models", "hyper_multiple_k3_train")
     for clips, key in ((opened.positive, "out.curvature"), (opened.negative, "out.curvature_neg")):
