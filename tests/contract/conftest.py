@@ -121,7 +121,7 @@ VARIANTS: dict[str, tuple[str, Any]] = {
         AVMSTConfig(**PAIR, reading=Branches(hidden=32, neurons=LearntLeak(), threshold=SemanticThreshold(v0=0.5))),
     ),
     "avmst as released": ("avmst", AVMSTConfig(**PAIR, reading=StrayBranches(hidden=32))),
-    "cjme": ("cjme", CJMEConfig(hidden=32)),
+    "cjme": ("cjme", CJMEConfig(hidden=128)),
     "cjme as released": ("cjme", CJMEConfig(hidden=32, reading=CJMEAsReleased())),
     "pooled": ("pooled", PooledMLPConfig(**SMALL)),
     "pooled without events": ("pooled", PooledMLPConfig(**SMALL, inputs=("audio", "video"))),
@@ -220,3 +220,9 @@ def world() -> World:
 @pytest.fixture(params=list(VARIANTS))
 def variant(request) -> str:
     return request.param
+
+
+@pytest.fixture(params=list(MODELS))
+def system(request) -> tuple[str, Any]:
+    """Every entry of the table, with the configuration of its first variant."""
+    return next(variant for variant in VARIANTS.values() if variant[0] == request.param)
