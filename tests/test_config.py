@@ -10,8 +10,10 @@ import pytest
 
 from neuroav.checks import InputError
 from neuroav.config import (
+    Comparison,
     Experiment,
     MotionScenesData,
+    SimulatedData,
     StoreData,
     from_json,
     load_experiment,
@@ -23,7 +25,7 @@ from neuroav.config import (
 from neuroav.data.types import DataSpec
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import SpikingLayers
-from neuroav.models import build
+from neuroav.models import MODELS, build
 from neuroav.neurons.surrogate import ATan
 from neuroav.nn.losses import HeadsConfig
 
@@ -76,6 +78,24 @@ def test_every_experiment_is_saved_read_again_and_built(reference, tmp_path):
     assert same(again, experiment)
     assert not same(again, dataclasses.replace(experiment, seed=experiment.seed + 1))
     assert sum(p.numel() for p in narrow(experiment).parameters()) > 0
+
+
+def test_every_system_is_compared_on_both_data_sets():
+    compared = load_experiment(f"{FOLDER / 'compare.py'}:all")
+    for kind in (MotionScenesData, SimulatedData):
+        runs = [experiment for _, experiment in compared.runs if isinstance(experiment.data, kind)]
+        assert {experiment.model for experiment in runs} == set(MODELS)
+        for experiment in runs:
+            if experiment.seed == 0:
+                build(experiment.model, SPEC, experiment.config)
+    again = load_experiment(f"{FOLDER / 'compare.py'}:motionscenes", ["train.epochs=3"])
+    assert {experiment.train.epochs for _, experiment in again.runs} == {3}
+
+
+@pytest.mark.parametrize("folders", [(), ("a", "a")])
+def test_a_comparison_needs_a_folder_for_each_run(folders):
+    with pytest.raises(InputError, match="runs, each in a folder of its own"):
+        Comparison(name="c", title="C", runs=tuple((folder, BASE) for folder in folders))
 
 
 def test_names_of_experiments_are_folders_of_their_own():
