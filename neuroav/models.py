@@ -23,6 +23,7 @@ MODELS = {
     "ale": "neuroav.baselines.ale:ALE",
     "apn": "neuroav.baselines.apn:APN",
     "devise": "neuroav.baselines.devise:DeViSE",
+    "avfs": "neuroav.baselines.avfs:AVFS",
     "fvaegan_d2": "neuroav.baselines.fvaegan_d2:FVAEGAND2",
     "hyper_alignment": "neuroav.baselines.hyper:HyperAlignment",
     "hyper_multiple": "neuroav.baselines.hyper:HyperMultiple",

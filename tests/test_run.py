@@ -17,6 +17,7 @@ import torch
 from sklearn.metrics import recall_score
 
 from neuroav import run
+from neuroav.baselines.fvaegan_d2 import FVAEGAND2Config
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.checks import InputError, NeuroavError
 from neuroav.config import Experiment, MotionScenesData, StoreData, read_experiment, to_json
@@ -26,6 +27,7 @@ from neuroav.data.sample import AsStored, Statistics
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FixedThreshold, LayerTrace, SpikingLayers
 from neuroav.nn.losses import HeadsConfig
+from neuroav.nn.synthesis import SoftmaxConfig
 from neuroav.train.checkpoint import load_json, load_tensors, save_json, save_tensors
 from neuroav.train.log import Watch
 from neuroav.train.loop import OneStage, TrainConfig, TwoStage
@@ -215,6 +217,38 @@ def test_two_stages_follow_the_protocol(folders, make):
         assert set(found["confusion.classes"][found["confusion.seen"]]) == set(names[task.classes(*parts)])
         assert set(found["confusion.classes"][~found["confusion.seen"]]) == set(names[task.classes("test_unseen")])
     assert [len(task.classes(part)) for part in ("train", "val_unseen", "test_unseen")] == [30, 12, 9]
+
+
+def test_a_generative_model_fits_its_classifier_for_validation_and_for_the_test(make, tmp_path, capsys):
+    softmax = SoftmaxConfig(synthetic=10, epochs=3, batch_size=100)
+    config = FVAEGAND2Config(latent=8, hidden_encoder=16, hidden=16, hidden_critic=16, softmax=softmax)
+    generative = make("two", name="generative", model="fvaegan_d2", config=config)
+    run.run_experiment(generative, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run.run_experiment(generative, tmp_path / "interrupted", [Stop()])
+    run.run_experiment(generative, tmp_path / "interrupted")
+    assert_same_run(tmp_path / "whole", tmp_path / "interrupted")
+    assert run.eval_command(str(tmp_path / "whole"), None) == 0
+    assert "the same numbers as results.json" in capsys.readouterr().out
+
+    task = run.prepare(generative.data)
+    tensors, note = load_tensors(tmp_path / "whole" / "model.safetensors")
+    seen, unseen = run.competing(task, two_stage=True)
+    classes = torch.from_numpy(task.store.class_vectors[np.union1d(seen, unseen)])
+    assert torch.equal(tensors["model.softmax.text"], classes)
+    best, _ = load_tensors(tmp_path / "whole" / "stage1.safetensors")
+    assert len(best["best.softmax.text"]) == 0  # epochs are chosen without it
+
+    parts = next(iter(task.parts.values()))
+    data = task.data(parts["train"], Statistics.of(task.load(parts["train"])))
+    model = run.models.build("fvaegan_d2", data.spec, config).eval()
+    model.load_state_dict({k.removeprefix("best."): v for k, v in best.items() if k.startswith("best.")})
+    known, new = task.classes("train"), task.classes("val_unseen")
+    assert run.fit_extra(model, data, known, new, (generative.seed, 1))
+    val = task.data(np.concatenate([parts["val_seen"], parts["val_unseen"]]), Statistics.of(task.load(parts["train"])))
+    result = run.evaluate(model, val, known, new, None).result
+    assert (note["beta"], note["val_hm"]) == (result.beta, result.hm)
+    assert not run.fit_extra(run.models.build("pooled", data.spec), data, known, new, (0, 1))
 
 
 def test_a_model_may_read_features_as_stored(quick, tmp_path):

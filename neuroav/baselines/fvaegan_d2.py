@@ -42,7 +42,7 @@ class AsPublished:
         critic_steps: steps of the critics for each of generator and encoder.
     """
 
-    adversarial: float = 10.0
+    adversarial: float = 1.0
     critic_steps: int = 5
     marginal: ClassVar[float] = 1.0
 

@@ -119,13 +119,16 @@ class Stepper:
         _copy(running, self.running)
 
     def _exchange(self, tensors: list[Tensor]) -> None:
-        """Sum the tensors, and the gradients, over all processes."""
+        """Sum the tensors, and the gradients, over all processes; what has a gradient in none of them keeps none."""
         if self.group.size == 1:
             return
-        for parameter in self.parameters:
+        learns = torch.tensor([p.grad is not None for p in self.parameters], device=self.group.device).float()
+        self.group.sum([learns])
+        learning = [p for p, processes in zip(self.parameters, learns.tolist(), strict=True) if processes]
+        for parameter in learning:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        self.group.sum([*tensors, *(p.grad for p in self.parameters if p.grad is not None)])
+        self.group.sum([*tensors, *(p.grad for p in learning if p.grad is not None)])
 
 
 def _copy(source: list[Tensor], target: list[Tensor]) -> None:

@@ -11,6 +11,7 @@ from neuroav.baselines.apn import APNConfig
 from neuroav.baselines.apn import AsReleased as ReleasedAPN
 from neuroav.baselines.attention_fusion import AttentionFusionConfig
 from neuroav.baselines.avca import AVCAConfig
+from neuroav.baselines.avfs import AVFSConfig
 from neuroav.baselines.avgzslnet import AsBenchmarked, AsByAuthors, AVGZSLNetConfig
 from neuroav.baselines.avmst import AsPublished as Branches
 from neuroav.baselines.avmst import AsReleased as StrayBranches
@@ -74,6 +75,7 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "apn as released": ("apn", APNConfig(reading=ReleasedAPN())),
     "devise": ("devise", BilinearConfig()),
     "devise as released": ("devise", BilinearConfig(scale=UnitLength(), reading=ReleasedBilinear())),
+    "avfs": ("avfs", AVFSConfig(latent=16, hidden=32, hidden_critic=32, shared=16)),
     "fvaegan_d2": ("fvaegan_d2", FVAEGAND2Config(**FEATURES)),
     "fvaegan_d2 as released": ("fvaegan_d2", FVAEGAND2Config(**FEATURES, reading=ReleasedFVAEGAN())),
     "hyper-alignment": ("hyper_alignment", HyperAlignmentConfig(**PAIR)),

@@ -100,6 +100,21 @@ def test_two_processes_divide_the_shards_and_each_draws_its_own_dropout(monkeypa
     assert not torch.equal(sent[0][0], sent[1][0])
 
 
+def test_what_learns_from_nothing_in_any_process_stays_without_a_gradient(monkeypatch):
+    """As in one process: an optimiser with momentum would move it on a gradient of zeros."""
+
+    def summed(self, tensors):
+        if len(tensors) == 1:
+            tensors[0][1] = 1.0  # says the other process of `turn` alone
+
+    monkeypatch.setattr(Group, "sum", summed)
+    net = new()
+    net.spare, net.turn = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+    moved(net, draw(Clips.labels.numpy(), 12, 2, np.random.default_rng(0)), group=Group(0, 2))
+    assert net.spare.grad is None
+    assert torch.equal(net.turn.grad, torch.zeros(1))
+
+
 def test_what_follows_a_step_sees_the_moved_weights_and_its_statistics_are_means_over_the_shards():
     class Second(Net):
         """Normalises every batch once more after the step."""
