@@ -1,6 +1,6 @@
 """Every system of ``neuroav.models`` under one protocol: MotionScenes ``small`` and a simulated UCF-GZSL.
 
-Command:  ``neuroav run experiments/compare.py:all``, stopped at any time and given again it goes on; one half of it with
+Command:  ``neuroav run experiments/compare.py:all``; stopped and given again it goes on. One half of it:
           ``:motionscenes`` or ``:simulated``.
 Device:   CPU, about 40 minutes on two cores.
 Settings: one stage of 300 steps of 64 clips, Adam 1e-3 falling tenfold after three quarters, the same batches for all.
