@@ -83,8 +83,8 @@ def spike_raster(model: Any, data: ClipData) -> dict[str, np.ndarray]:
         return {}
     batch = data.batch(np.array([0]))
     with torch.no_grad():
-        traces, _ = model.activity(batch)
-    start = batch.video.t_s[:, 0].numpy()
+        traces, valid = model.activity(batch)
+    start = batch.video.t_s[: len(valid), 0].numpy()  # of one step where a model is shown the average of a clip
     arrays: dict[str, np.ndarray] = {}
     for name, trace in traces.items():
         repeats = len(trace.output) // len(start)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from neuroav.example import spike_raster
 from neuroav.run import layer_activity, warn_of_silence
 from neuroav.train.optim import adam
 
@@ -35,3 +36,15 @@ def test_layers_are_alive_after_training(world, variant, capsys):
             assert layer["rate"] < 0.5, layer
     warn_of_silence(variant, layers)
     assert capsys.readouterr().err == ""
+
+
+def test_spikes_can_be_drawn(world, variant):
+    model = world.build(variant).eval()
+    if not hasattr(model, "activity") or not model.activity(world.data.batch([0]))[0]:
+        pytest.skip(f"{variant} has no spiking layers")
+    arrays = spike_raster(model, world.data)
+    presentations = len(arrays["raster.t_s"])
+    assert presentations > 1
+    assert (np.diff(arrays["raster.t_s"]) > 0).all()
+    for name in (name for name in arrays if name.endswith((".spikes", ".theta"))):
+        assert len(arrays[name]) == presentations, name
