@@ -533,6 +533,8 @@ def run_comparison(comparison: Comparison, out: Path, workers: int) -> dict[str,
         raise fail(str(out), "the directory of a comparison", "that of one run", OTHER)
     with made(out):
         jobs = [(experiment, out / folder) for folder, experiment in comparison.runs]
+        for data in dict.fromkeys(experiment.data for experiment, _ in jobs):
+            prepare(data).store.close()  # made once, before many read it
         results = run_many(jobs, workers, comparison.name)
         arrays: dict[str, np.ndarray] = {}
         for _, path in reversed(jobs):

@@ -15,6 +15,7 @@ from neuroav.cli import main
 from neuroav.config import from_json, override
 
 EXPERIMENTS = """
+from dataclasses import replace
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.config import Comparison, Experiment, MotionScenesData, StoreData
 from neuroav.data.motionscenes import MotionScenesConfig
@@ -48,6 +49,11 @@ def broken():
 
 def nothing():
     return None
+
+def unmade():
+    data = MotionScenesData(store="data/tiny.h5", scenes=MotionScenesConfig(size="tiny"))
+    runs = tuple((folder, replace(run, data=data)) for folder, run in both().runs[:2])
+    return Comparison(name="unmade", title="Unmade", runs=runs)
 
 def both():
     train = TrainConfig(epochs=1, batches=2, batch_size=16, protocol=OneStage())
@@ -125,6 +131,18 @@ def test_a_comparison_fills_one_table_and_goes_on_with_what_is_missing(here, cap
     ):
         assert main(["run", *wrong]) == 2
         assert text in capfd.readouterr().err
+
+
+def test_data_of_a_comparison_are_made_before_its_runs_begin(here, tiny_store, monkeypatch):
+    made = []
+
+    def generate(scenes, path, **options):
+        made.append(path)
+        shutil.copy(tiny_store, path)
+
+    monkeypatch.setattr("neuroav.data.motionscenes.generate", generate)
+    assert main(["run", "exp.py:unmade", "--workers", "2"]) == 0
+    assert len(made) == 1
 
 
 def without_time(row):
