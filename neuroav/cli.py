@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   neuroav extract --from-avca avgzsl_benchmark_datasets/UCF -o ucf.h5
   neuroav run experiments/motionscenes.py:mdft --out runs/mdft
   neuroav eval runs/mdft
+  neuroav energy runs/mdft --out runs/energy     operations, estimated and measured energy
 """
 
 OF_CLIPS = ("folder", "labels", "workers", "cluster", "video_encoder", "audio_encoder", "align")
@@ -152,6 +153,26 @@ def _refuse(args: argparse.Namespace, where: str, expected: str, names: Sequence
     ]
     if given:
         raise fail(where, expected, ", ".join(given))
+
+
+def _energy(args: argparse.Namespace) -> int:
+    timing = ("batch", "device", "window", "trials")
+    if not args.measure:
+        _refuse(args, "neuroav energy", "--measure with options of measuring", timing)
+    from neuroav.energy.measure import Plan
+    from neuroav.footprint import energy_command
+
+    given = {"window_s": args.window, "trials": args.trials}
+    return energy_command(
+        args.sources,
+        out=args.out,
+        json_path=args.json,
+        clips=args.clips,
+        measuring=args.measure,
+        batches=args.batch or (1, 64),
+        device=args.device,
+        plan=Plan(**{name: value for name, value in given.items() if value is not None}),
+    )
 
 
 def _bench(args: argparse.Namespace) -> int:
@@ -287,6 +308,17 @@ def build_parser() -> argparse.ArgumentParser:
     extract.add_argument("-o", "--out", required=True, help="feature store to write (HDF5)")
     extract.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
     extract.set_defaults(handler=_extract)
+
+    energy = verbs.add_parser("energy", help="operations of models counted, their energy estimated and measured")
+    energy.add_argument("sources", nargs="+", metavar="RUN_DIR|FILE.py:NAME", help="runs, or experiments (untrained)")
+    energy.add_argument("--out", default="neuroav-energy", metavar="DIR", help="energy.md, energy.csv and energy.json")
+    energy.add_argument("--clips", type=int, default=64, metavar="N", help="test clips counted in a pass (default: 64)")
+    energy.add_argument("--measure", action="store_true", help="also measure, in windows: minutes for each model")
+    energy.add_argument("--batch", type=int, action="append", default=[], metavar="N", help="measured (default: 1, 64)")
+    energy.add_argument("--device", choices=["cpu", "cuda"], default=None, help="measured on (default: a GPU if any)")
+    energy.add_argument("--window", type=float, default=None, metavar="S", help="measured at a time (default: 5 s)")
+    energy.add_argument("--trials", type=int, default=None, metavar="N", help="windows of each case (default: 5)")
+    energy.set_defaults(handler=_energy)
 
     bench = verbs.add_parser("bench", help="time events, neurons, protocol or training; show that events are right")
     bench.add_argument("what", choices=["events", "neurons", "protocol", "train"], help="what to time")

@@ -307,19 +307,20 @@ class Chip:
         return (self.synop,) if self.neuron is None else (self.synop, self.neuron)
 
     def estimate(self, cost: OpCount, rule: Rule) -> Estimate:
-        """Accumulates alone, up to every multiply-accumulate as one synaptic operation.
+        """Every product as a synaptic operation, zeros skipped, up to those of real numbers with their zeros.
 
-        What such a chip can't do (layers whose input is no event) costs nothing in the lower end.
+        At the least so: a chip whose events carry a value pays about as much for each of them; one of binary spikes
+        can't run layers that read real numbers at all.
         """
         work = cost.under(rule)
         neurons = 0.0 if self.neuron is None else cost.neuron_updates * self.neuron.value_pj
         return Estimate(
             table=self.name,
-            low_j=(work.acs * self.synop.value_pj + neurons) * PJ,
+            low_j=(cost.synops * self.synop.value_pj + neurons) * PJ,
             high_j=((work.acs + work.macs) * self.synop.value_pj + neurons) * PJ,
             node=self.synop.node,
-            low_means="layers that read events",
-            high_means="every multiply-accumulate as one synaptic operation",
+            low_means="SynOps of every layer, those that read real numbers among them",
+            high_means="accumulates, and multiply-accumulates with their zeros, as synaptic operations",
             source=_sources(self.prices),
         )
 

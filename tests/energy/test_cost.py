@@ -64,8 +64,8 @@ def test_weights_from_dram_by_hand(counted):
 
 def test_chips_by_hand(counted):
     loihi, tianjic = (named(name).estimate(counted, "binary") for name in ("Loihi", "Tianjic"))
-    assert (loihi.low_j, loihi.high_j) == pytest.approx(((500 * 23.6 + 8100) * 1e-12, (1500 * 23.6 + 8100) * 1e-12))
-    assert (tianjic.low_j, tianjic.high_j) == pytest.approx((500 * 1.54e-12, 1500 * 1.54e-12))
+    assert (loihi.low_j, loihi.high_j) == pytest.approx(((1400 * 23.6 + 8100) * 1e-12, (1500 * 23.6 + 8100) * 1e-12))
+    assert (tianjic.low_j, tianjic.high_j) == pytest.approx((1400 * 1.54e-12, 1500 * 1.54e-12))
 
 
 def test_estimates_follow_the_rule():
@@ -89,6 +89,11 @@ def test_every_estimate_says_what_it_is(counted):
         assert row["table"]
         assert row["node"]
         assert "10." in row["source"] or "arXiv:" in row["source"]
+
+
+def test_no_estimate_of_a_network_without_spikes_is_zero():
+    cost = count(nn.Linear(3, 3).eval(), torch.full((1, 3), 0.5))
+    assert min(each.low_j for each in estimates(cost, "binary")) >= 9 * 0.23e-12
 
 
 def test_every_price_has_a_source():

@@ -9,7 +9,7 @@ NUMERICS = FOUNDATION | {"kernels", "events", "neurons", "nn"}
 # Two files are contracts rather than rooms: what a model is given, and what a model must offer.
 CONTRACTS = {"data.types", "baselines.base"}
 LOWER = NUMERICS | {"data", "gzsl", "mdft", "baselines", "train", "energy", "exchange"}
-TOP = {"models", "config", "report", "demo", "example", "task", "run"}
+TOP = {"models", "config", "report", "demo", "example", "task", "run", "footprint"}
 
 ALLOWED = {
     "checks": set(),
@@ -33,7 +33,8 @@ ALLOWED = {
     "demo": LOWER | TOP,
     "example": LOWER | {"config"},
     "task": LOWER | {"config"},
-    "run": LOWER | TOP,
+    "run": LOWER | TOP - {"footprint"},
+    "footprint": LOWER | TOP - {"footprint"},
     "bench": LOWER | {"models", "report", "run"},
     "cli": LOWER | TOP | {"bench"},
     "__main__": {"cli"},

@@ -1,0 +1,348 @@
+"""``neuroav energy``: what runs and experiments cost: counted on test clips, estimated, and measured if asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neuroav import models, run
+from neuroav.checks import NeuroavError, check_range, fail
+from neuroav.config import Comparison, Experiment, load_experiment, read_experiment, to_json
+from neuroav.data.render import NUM_FRAMES, SIZE
+from neuroav.data.sample import ClipData, Statistics
+from neuroav.data.types import Batch
+from neuroav.energy.count import OpCount, count
+from neuroav.energy.measure import Measured, Meter, Plan, Subject, measure
+from neuroav.energy.meters import meters_for
+from neuroav.energy.report import Row, checklist, count_rows
+from neuroav.progress import Progress
+from neuroav.task import Task, prepare
+from neuroav.train.checkpoint import load_json, replacing, save_json
+from neuroav.train.seed import seed_torch
+
+WHERE = "neuroav energy"
+NOT_ASKED = "not asked for: add --measure"
+SCORES = ("seen", "unseen", "hm", "zsl")
+STORED = "computed when the clips were stored"
+MOTIONSCENES = "motionscenes"
+OUT = "neuroav-energy"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model whose cost is asked for.
+
+    Attributes:
+        source: What the user named.
+        experiment: Its choices.
+        model: On the CPU, in evaluation mode.
+        data: Test clips.
+        class_vectors: ``(K, D_text)`` of the competing classes.
+        task: Where the clips come from.
+        scores: By test set, of a finished run; empty for an untrained model.
+    """
+
+    source: str
+    experiment: Experiment
+    model: nn.Module
+    data: ClipData
+    class_vectors: Tensor
+    task: Task
+    scores: dict[str, dict[str, float]]
+
+    @property
+    def name(self) -> str:
+        """Its name and seed."""
+        return f"{self.experiment.name}, seed {self.experiment.seed}"
+
+    def batch(self, clips: int) -> Batch:
+        """So many test clips, spread over all of them."""
+        return self.data.batch(np.linspace(0, len(self.data) - 1, clips).astype(int))
+
+
+# ------------------------------------------------------------------------------------------------------------- loading
+
+
+def candidates(source: str, tasks: dict[str, Task]) -> list[Candidate]:
+    """Models behind a run directory, the directory of a comparison, or ``FILE.py:NAME``.
+
+    An experiment whose finished run lies in ``runs/NAME`` is taken from there; any other has its initial weights.
+
+    Args:
+        source: What the user named.
+        tasks: Data that is open already; more is added.
+
+    Raises:
+        InputError: If there is no finished run in a directory, or an experiment can't be loaded.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        folders = [folder] if (folder / "model.safetensors").exists() else _runs_below(folder)
+        return [_trained(source, each, tasks) for each in folders]
+    asked = load_experiment(source)
+    experiments = [each for _, each in asked.runs] if isinstance(asked, Comparison) else [asked]
+    return [_of_experiment(source, each, tasks) for each in experiments]
+
+
+def _runs_below(folder: Path) -> list[Path]:
+    found = sorted(each.parent for each in folder.glob("**/model.safetensors"))
+    if not found:
+        raise fail(str(folder), "a finished run, or a folder of them", "none", "Make one with neuroav run.")
+    return found
+
+
+def _of_experiment(source: str, experiment: Experiment, tasks: dict[str, Task]) -> Candidate:
+    folder = Path("runs") / experiment.name
+    if run.finished(folder, experiment):
+        return _trained(source, folder, tasks)
+    task = _task(experiment, tasks)
+    parts = next(iter(task.parts.values()))
+    statistics = experiment.inputs.statistics(task.load(np.sort(parts["train"])))
+    spec = task.data(parts["train"][:1], statistics).spec
+    seed_torch(experiment.seed, 1)
+    model = models.build(experiment.model, spec, experiment.config).eval()
+    return _candidate(source, experiment, model, statistics, task, False, {})
+
+
+def _trained(source: str, folder: Path, tasks: dict[str, Task]) -> Candidate:
+    experiment = read_experiment(folder / "config.json")
+    task = _task(experiment, tasks)
+    model, statistics, note = run.load_model(experiment, task, folder)
+    rows = load_json(folder / "results.json")["rows"]
+    scores = {row["test_set"]: {name: row[name] for name in SCORES} for row in rows}
+    return _candidate(source, experiment, model, statistics, task, note["two_stage"], scores)
+
+
+def _task(experiment: Experiment, tasks: dict[str, Task]) -> Task:
+    key = json.dumps(to_json(experiment.data))
+    if key not in tasks:
+        tasks[key] = prepare(experiment.data)
+    return tasks[key]
+
+
+def _candidate(
+    source: str,
+    experiment: Experiment,
+    model: nn.Module,
+    statistics: Statistics,
+    task: Task,
+    two_stage: bool,
+    scores: dict[str, dict[str, float]],
+) -> Candidate:
+    parts = next(iter(task.parts.values()))
+    data = task.data(np.concatenate([parts["test_seen"], parts["test_unseen"]]), statistics)
+    classes = np.union1d(*run.competing(task, two_stage))
+    return Candidate(source, experiment, model, data, data.class_vectors[torch.from_numpy(classes)], task, scores)
+
+
+# ---------------------------------------------------------------------------------------------------- what is in a row
+
+
+def counted(candidate: Candidate, clips: int) -> OpCount:
+    """Count a pass over test clips, from features to distances to every competing class."""
+    batch = candidate.batch(min(clips, len(candidate.data)))
+    call = getattr(candidate.model, "distances")  # noqa: B009 - a protocol that nn.Module does not know
+    return count(candidate.model, (batch, candidate.class_vectors), clips=batch.size, call=call)
+
+
+def front_end(candidate: Candidate, cost: OpCount) -> list[Row]:
+    """What happens to a clip before the model: counted where it is known, named where it is not."""
+    found: list[Row] = [{"part": "features of audio and video", "not_counted": STORED}]
+    part = "event generation"
+    if cost.pixel_updates:
+        found.append({"part": part, "figure": f"{cost.pixel_updates:.0f} values compared a clip, within the model"})
+    elif _reads_motion(candidate):
+        if candidate.task.store.settings.get("data_set") == MOTIONSCENES:
+            pixels = NUM_FRAMES * SIZE**2
+            figure = f"{pixels} pixel values compared a clip, when the clips were stored; in no sum above"
+            found.append({"part": part, "figure": figure, "pixel_updates": pixels})
+        else:
+            found.append({"part": part, "not_counted": f"{STORED}; the store does not say from how many pixels"})
+    return found
+
+
+@torch.no_grad()
+def _reads_motion(candidate: Candidate) -> bool:
+    """Whether the model misses event counts that are taken away."""
+    model: Any = candidate.model
+    batch = candidate.batch(1)
+    if batch.motion is None:
+        return False
+    before = model.distances(batch, candidate.class_vectors)
+    try:
+        return not torch.equal(before, model.distances(replace(batch, motion=None), candidate.class_vectors))
+    except (NeuroavError, AttributeError):
+        return True
+
+
+def measured_rows(
+    found: Sequence[Candidate], batches: Sequence[int], device: torch.device, plan: Plan
+) -> dict[str, Row]:
+    """Measure every candidate at every batch size in turns; returns the entry ``measured`` of each.
+
+    Raises:
+        MeterError: If a meter stops answering or stands still.
+    """
+    meters, reason = meters_for(device)
+    subjects = {
+        (one.name, size): _subject(one, size, device) for one in found for size in batches if size <= len(one.data)
+    }
+    named = {f"{name}, batch {size}": subject for (name, size), subject in subjects.items()}
+    seconds = (plan.warm_up_s + plan.trials * (plan.pause_s + plan.window_s)) * len(named) + 2 * plan.idle_s
+    sys.stderr.write(f"{WHERE}: measuring {len(named)} cases on {device}, about {seconds:.0f} s\n")
+    results = measure(named, meters, plan)
+    entries: dict[str, Row] = {}
+    for one in found:
+        mine = [results[f"{one.name}, batch {size}"] for size in batches if (one.name, size) in subjects]
+        entries[one.name] = _measured_entry(mine, meters, reason, device, plan)
+    return entries
+
+
+def _measured_entry(
+    mine: Sequence[Measured], meters: Sequence[Meter], reason: str, device: torch.device, plan: Plan
+) -> Row:
+    entry: Row = {"device": _device_name(device), "plan": vars(plan), "batches": [each.to_json() for each in mine]}
+    if meters:
+        return entry | {"meters": [meter.describe() for meter in meters]}
+    return entry | {"not_measured": reason}
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else run.versions()["machine"]
+
+
+def _subject(candidate: Candidate, clips: int, device: torch.device) -> Subject:
+    model: Any = candidate.model.to(device)
+    batch, vectors = candidate.batch(clips).to(device), candidate.class_vectors.to(device)
+    synchronise: Callable[[], Any] = partial(torch.cuda.synchronize, device) if device.type == "cuda" else _nothing
+
+    @torch.no_grad()
+    def once() -> None:
+        model.distances(batch, vectors)
+
+    return Subject(once, clips, synchronise)
+
+
+def _nothing() -> None:
+    """A CPU has done what it was told."""
+
+
+# ------------------------------------------------------------------------------------------------------------- the verb
+
+
+def energy_command(
+    sources: Sequence[str],
+    out: str = OUT,
+    json_path: str | None = None,
+    clips: int = 64,
+    measuring: bool = False,
+    batches: Sequence[int] = (1, 64),
+    device: str | None = None,
+    plan: Plan | None = None,
+) -> int:
+    """``neuroav energy``: count, estimate and, where asked for, measure; write the report and print its sums.
+
+    Args:
+        sources: Run directories, directories of comparisons, and experiments as ``FILE.py:NAME``.
+        out: Folder for ``energy.md``, ``energy.csv`` and ``energy.json``; what is there of these is replaced.
+        json_path: Also write the JSON here.
+        clips: Test clips that are counted in one pass.
+        measuring: Whether to measure energy and time as well.
+        batches: Clips in a pass, for each of which is measured.
+        device: Where it is measured, ``cpu`` or ``cuda``; ``None`` for a GPU where there is one.
+        plan: How it is measured; ``None`` for 5 windows of 5 s.
+
+    Returns:
+        Exit status 0.
+
+    Raises:
+        InputError: If a source can't be loaded, or an option is out of range.
+        MeterError: If a meter stops answering or stands still.
+    """
+    check_range(WHERE, "--clips", clips, 1)
+    for size in batches:
+        check_range(WHERE, "--batch", size, 1)
+    tasks: dict[str, Task] = {}
+    found = [one for source in sources for one in candidates(source, tasks)]
+    names = [one.name for one in found]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise fail(WHERE, "each model and seed once", f"{twice!r} twice", "Give one of them another name or seed.")
+    costs = {}
+    with Progress("counting", total=len(found), unit="model") as progress:
+        for one in found:
+            costs[one.name] = counted(one, clips)
+            progress.update()
+    entries: dict[str, Row] = {one.name: {"not_measured": NOT_ASKED} for one in found}
+    fronts = {one.name: front_end(one, costs[one.name]) for one in found}
+    if measuring:
+        entries = measured_rows(found, batches, _device(device), plan or Plan())
+    rows = [row for one in found for row in _rows(one, costs[one.name], fronts[one.name], entries[one.name])]
+    return _show({"rows": rows, "checklist": checklist(rows), "versions": run.versions()}, out, json_path)
+
+
+def _device(name: str | None) -> torch.device:
+    device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise fail("--device", "a CUDA device that PyTorch sees", "none", "Use --device cpu.")
+    return device
+
+
+def _rows(one: Candidate, cost: OpCount, front: list[Row], entry: Row) -> list[Row]:
+    head: Row = {
+        "model": one.experiment.name,
+        "seed": one.experiment.seed,
+        "source": one.source,
+        "trained": bool(one.scores),
+        "task": json.dumps(to_json(one.experiment.data)),
+        "scores": one.scores,
+        "parameters": sum(each.numel() for each in one.model.parameters()),
+    }
+    return [head | row | {"front_end": front, "measured": entry} for row in count_rows(cost)]
+
+
+def _show(report: dict[str, Any], out: str, json_path: str | None) -> int:
+    from neuroav.report.energy import markdown, summary
+
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_json(folder / "energy.json", report)
+    for name, content in (("energy.md", markdown(report)), ("energy.csv", _csv(report["rows"]))):
+        with replacing(folder / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    if json_path is not None:
+        save_json(Path(json_path), report)
+    sys.stdout.write(f"{summary(report['rows'])}\nreport: {folder / 'energy.md'}\n")
+    return 0
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    """One line for each model, rule and figure that is one number, estimates among them."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("model", "seed", "rule", "kind", "figure", "value"))
+    for row in rows:
+        key = (row["model"], row["seed"], row["rule"])
+        for name, value in row.items():
+            if isinstance(value, int | float) and not isinstance(value, bool) and name != "seed":
+                writer.writerow((*key, "count", name, f"{value:.9g}"))
+        for each in row["estimates"]:
+            for end in ("low_j", "high_j"):
+                writer.writerow((*key, "estimate", f"{each['table']}, {end}", f"{each[end]:.9g}"))
+        for batch in row["measured"].get("batches", ()):
+            for energy in batch.get("energy", ()):
+                name = f"{energy['meter']}, {energy['method']}, batch {batch['batch']}"
+                for end in ("gross_j", "net_j"):
+                    writer.writerow((*key, "measured", f"{name}, {end}", f"{energy[end]:.9g}"))
+    return file.getvalue()

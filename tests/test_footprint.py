@@ -1,0 +1,267 @@
+"""``neuroav energy``: rows of a trained run and of an experiment, the files, the checklist, and bad input."""
+
+import csv
+import dataclasses
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from neuroav import footprint, run
+from neuroav.baselines.pooled import PooledMLPConfig
+from neuroav.checks import InputError
+from neuroav.cli import main
+from neuroav.config import Experiment, MotionScenesData, to_json
+from neuroav.data.motionscenes import MotionScenesConfig
+from neuroav.energy.measure import MeterError, Plan
+from neuroav.mdft.model import MDFTConfig
+from neuroav.mdft.motion import FeatureEvents, MLPLayers, SpikingLayers
+from neuroav.nn.losses import HeadsConfig
+from neuroav.train.checkpoint import load_json
+from neuroav.train.loop import OneStage, TrainConfig
+from neuroav.train.optim import Step
+
+TRAIN = TrainConfig(epochs=1, batches=2, batch_size=16, lr=1e-2, schedule=Step(), protocol=OneStage())
+HEADS = HeadsConfig(hidden=16)
+CONFIGS = {
+    "spiking": ("mdft", MDFTConfig(dim=32, heads=HEADS, motion=SpikingLayers(layers=2))),
+    "twin": ("mdft", MDFTConfig(dim=32, heads=HEADS, motion=MLPLayers(layers=2))),
+    "inside": ("mdft", MDFTConfig(dim=32, heads=HEADS, events=FeatureEvents())),
+    "pooled": ("pooled", PooledMLPConfig(dim=8, heads=HEADS, inputs=("audio", "video"))),
+}
+
+
+@pytest.fixture(scope="module")
+def make(tiny_store):
+    data = MotionScenesData(store=str(tiny_store), scenes=MotionScenesConfig(size="tiny"))
+
+    def made(name):
+        model, config = CONFIGS[name]
+        return Experiment(name=name, data=data, model=model, config=config, train=TRAIN)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(make, tmp_path_factory):
+    """A finished run of the spiking model."""
+    folder = tmp_path_factory.mktemp("energy") / "spiking"
+    run.run_experiment(make("spiking"), folder)
+    return folder
+
+
+@pytest.fixture
+def experiments(make, tmp_path, monkeypatch):
+    """Names that can be given to the command, one for each experiment."""
+    monkeypatch.setattr(footprint, "load_experiment", lambda name: make(name))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def report(folder, tmp_path_factory):
+    """Files of one trained run."""
+    out = tmp_path_factory.mktemp("written")
+    assert main(["energy", str(folder), "--out", str(out), "--clips", "8"]) == 0
+    return out
+
+
+def rows_of(out):
+    return json.loads((out / "energy.json").read_text())["rows"]
+
+
+def test_a_run_has_a_row_for_each_rule_with_its_accuracy(report, folder):
+    binary, event = rows_of(report)
+    assert (binary["rule"], event["rule"]) == ("binary", "event")
+    results = json.loads((folder / "results.json").read_text())["rows"]
+    for row in (binary, event):
+        assert (row["model"], row["seed"], row["trained"], row["clips_counted"]) == ("spiking", 0, True, 8)
+        assert row["scores"]["biased"]["hm"] == results[0]["hm"]
+        assert row["parameters"] == results[0]["parameters"]
+        assert row["macs"] + row["acs"] <= row["dense_ops"]
+        assert row["macs"] == pytest.approx(sum(each["macs"] for each in row["layers"]))
+        assert row["neuron_updates"] == sum(each["updates"] for each in row["neurons"])
+        assert len(row["estimates"]) > 10
+        assert row["measured"] == {"not_measured": "not asked for: add --measure"}
+    assert binary["acs"] > 0
+    assert 0 < binary["spike_rate"] < 1
+
+
+def test_counts_are_those_of_the_model_itself(report, folder, make):
+    from neuroav.energy import count
+    from neuroav.task import prepare
+
+    task = prepare(make("spiking").data)
+    model, _, _ = run.load_model(make("spiking"), task, folder)
+    (one,) = footprint.candidates(str(folder), {})
+    cost = count(model, (one.batch(8), one.class_vectors), clips=8, call=model.distances)
+    row = rows_of(report)[0]
+    assert (row["macs"], row["acs"]) == (cost.binary.macs, cost.binary.acs)
+    assert len(one.class_vectors) > 9  # every competing class, seen ones among them
+
+
+def test_everything_is_written_and_an_estimate_is_called_one(report):
+    text = (report / "energy.md").read_text()
+    for heading in ("## Counted", "## Estimated", "## Measured", "## Which conditions of a fair claim hold"):
+        assert heading in text
+    counted, rest = text.split("## Estimated")
+    estimated, measured = rest.split("## Measured")
+    assert "stimate" in estimated
+    assert "J" not in counted.replace("JSON", "")
+    assert "not measured (not asked for: add --measure)" in measured
+    assert "pJ" in estimated or "µJ" in estimated
+    assert " 0 J" not in measured
+    lines = list(csv.DictReader(io.StringIO((report / "energy.csv").read_text())))
+    assert {line["kind"] for line in lines} == {"count", "estimate"}
+    macs = next(line for line in lines if line["figure"] == "macs")
+    assert float(macs["value"]) == pytest.approx(rows_of(report)[0]["macs"])
+
+
+def test_the_checklist_says_what_does_not_hold(report):
+    checks = {one["condition"]: one for one in json.loads((report / "energy.json").read_text())["checklist"]}
+    assert checks["the rule for MAC and AC is named"]["holds"]
+    assert checks["nothing that runs is left out"]["holds"]
+    assert checks["accuracy stands beside energy, on the same task"]["holds"]
+    assert not checks["at least 3 seeds of each model"]["holds"]
+    assert not checks["energy was measured, idle power apart"]["holds"]
+    assert "features of audio and video" in checks["the front end is included"]["note"]
+    text = (report / "energy.md").read_text()
+    assert "- [x] the rule for MAC and AC is named" in text
+    assert "- [ ] at least 3 seeds of each model" in text
+
+
+def test_experiments_are_counted_untrained_and_say_so(experiments, capsys):
+    assert main(["energy", "twin", "pooled", "--clips", "4", "--json", "e.json"]) == 0
+    rows = load_json(Path("e.json"))["rows"]
+    assert [(row["model"], row["trained"], row["spike_rate"]) for row in rows[::2]] == [
+        ("twin", False, None),
+        ("pooled", False, None),
+    ]
+    text = Path("neuroav-energy/energy.md").read_text()
+    assert "| twin, seed 0, untrained | spikes per synapse | - | 0.15 to 1.38 | no spikes |" in text
+    assert "untrained: pooled, twin" in text
+    out = capsys.readouterr().out
+    assert "estimate, twin, seed 0, untrained, rule binary: " in out
+    assert "report: neuroav-energy/energy.md" in out
+
+
+def test_the_front_end_is_named(experiments):
+    assert main(["energy", "twin", "inside", "pooled", "--clips", "4", "--json", "e.json"]) == 0
+    fronts = {row["model"]: row["front_end"] for row in load_json(Path("e.json"))["rows"]}
+    (stored, twin) = fronts["twin"]
+    assert "when the clips were stored" in stored["not_counted"]
+    assert twin["pixel_updates"] == 60 * 64 * 64
+    assert "within the model" in fronts["inside"][1]["figure"]
+    assert len(fronts["pooled"]) == 1  # it reads no events
+
+
+def test_an_experiment_with_a_finished_run_is_counted_trained(experiments, folder, tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "spiking").symlink_to(folder)
+    assert main(["energy", "spiking", "--clips", "4", "--json", "e.json"]) == 0
+    assert all(row["trained"] for row in load_json(Path("e.json"))["rows"])
+
+
+def test_a_folder_of_runs_is_all_of_them(folder, tmp_path):
+    other = tmp_path / "seed1"
+    other.mkdir()
+    for file in folder.iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"seed": 1}))
+    (tmp_path / "seed0").symlink_to(folder)
+    found = footprint.candidates(str(tmp_path), {})
+    assert sorted(one.experiment.seed for one in found) == [0, 1] or [one.experiment.seed for one in found] == [1]
+
+
+SHORT = Plan(window_s=0.02, trials=2, warm_up_s=0.0, idle_s=0.01, pause_s=0.0)
+
+
+def test_without_a_meter_times_are_measured_and_energy_is_not(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(footprint, "meters_for", lambda device: ([], "no meter here"))
+    options = ["--measure", "--batch", "1", "--batch", "3", "--device", "cpu", "--window", "0.02", "--trials", "2"]
+    monkeypatch.setattr(footprint, "measure", lambda subjects, meters, plan: run_short(subjects, meters))
+    assert main(["energy", str(folder), "--out", str(tmp_path), "--clips", "4", *options]) == 0
+    measured = rows_of(tmp_path)[0]["measured"]
+    assert measured["not_measured"] == "no meter here"
+    assert [batch["batch"] for batch in measured["batches"]] == [1, 3]
+    assert all(batch["latency_s"] > 0 and batch["energy"] == [] for batch in measured["batches"])
+    assert "not measured (no meter here)" in (tmp_path / "energy.md").read_text()
+
+
+def run_short(subjects, meters):
+    from neuroav.energy.measure import measure
+
+    return measure(subjects, meters, SHORT)
+
+
+class Constant:
+    """A meter that always sees 100 J."""
+
+    name = "constant"
+
+    def window(self):
+        from contextlib import nullcontext
+
+        from neuroav.energy.measure import Reading
+
+        return nullcontext(Reading({"counter": 100.0, "power": 150.0}))
+
+    def describe(self):
+        return {"meter": "constant"}
+
+
+def test_with_a_meter_energy_stands_in_the_table_with_its_doubts(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(footprint, "meters_for", lambda device: ([Constant()], ""))
+    monkeypatch.setattr(footprint, "measure", lambda subjects, meters, plan: run_short(subjects, meters))
+    arguments = ["energy", str(folder), "--out", str(tmp_path), "--clips", "4", "--measure", "--batch", "2"]
+    assert main([*arguments, "--device", "cpu"]) == 0
+    measured = rows_of(tmp_path)[0]["measured"]
+    assert "not_measured" not in measured
+    (batch,) = measured["batches"]
+    assert [energy["method"] for energy in batch["energy"]] == ["counter", "power"]
+    assert any("differ by 40%" in flag for flag in batch["flags"])
+    text = (tmp_path / "energy.md").read_text()
+    assert "Warning: spiking, seed 0, batch 2: constant: counter and power differ by 40%." in text
+    kinds = {line["kind"] for line in csv.DictReader(io.StringIO((tmp_path / "energy.csv").read_text()))}
+    assert kinds == {"count", "estimate", "measured"}
+
+
+def test_a_meter_that_fails_is_one_line_and_status_2(folder, monkeypatch, capsys):
+    def failing(*args):
+        raise MeterError("NVML: expected an answer, got GPU is lost.")
+
+    monkeypatch.setattr(footprint, "measure", failing)
+    assert main(["energy", str(folder), "--clips", "4", "--measure", "--device", "cpu"]) == 2
+    assert "GPU is lost" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--clips", "0"], "--clips in"),
+        (["--measure", "--batch", "0"], "--batch in"),
+        (["--window", "5"], "got --window"),
+    ],
+)
+def test_bad_options_are_named(folder, arguments, text, capsys):
+    assert main(["energy", str(folder), *arguments]) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_a_folder_without_runs_and_a_model_named_twice_are_errors(folder, tmp_path):
+    with pytest.raises(InputError, match="a finished run, or a folder of them"):
+        footprint.energy_command([str(tmp_path)])
+    with pytest.raises(InputError, match="each model and seed once, got 'spiking, seed 0' twice"):
+        footprint.energy_command([str(folder), str(folder)])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
+def test_a_gpu_that_is_not_there_is_an_error(folder):
+    with pytest.raises(InputError, match="a CUDA device that PyTorch sees"):
+        footprint.energy_command([str(folder)], measuring=True, device="cuda", clips=4)
+
+
+def test_the_configuration_is_the_task(make):
+    assert to_json(make("twin").data) == to_json(dataclasses.replace(make("pooled"), seed=3).data)
