@@ -123,7 +123,7 @@ def test_a_comparison_fills_one_table_and_goes_on_with_what_is_missing(here, cap
     assert [without_time(row) for row in again["rows"]] == [without_time(row) for row in results["rows"]]
     capfd.readouterr()
     for wrong, text in (
-        (["exp.py:both", "--set", "data.scene_bias=0"], "a finished run of the same experiment, got one of another"),
+        (["exp.py:both", "--set", "train.lr=0.5"], "a finished run of the same experiment, got one of another"),
         (["exp.py:both", "--tensorboard"], "a single experiment, got a comparison"),
         (["exp.py:both", "--workers", "0"], "workers"),
         (["exp.py:one", "--workers", "2"], "a comparison, got a single experiment. torchrun"),
