@@ -349,9 +349,10 @@ class AVMST(PairNetwork):
     distances by the video embedding.
 
     Only the abstract of [avmst] and facts of its released code were at hand: the default is what the abstract says,
-    with the code's sizes. Differs from the paper: batch normalisation before the neurons, without which few fire; steps
-    presented four times; the form of the threshold (:class:`SemanticThreshold`); the gate has a mean of 1, so that it
-    does not take the token away. ``neurons`` and ``threshold`` of the reading choose other parts.
+    with the code's sizes. Differs from the paper: batch normalisation before the neurons, without which the second
+    layer of leaky ones is silent at first (65 to 80 % of its neurons on MotionScenes; neurons without leak fire either
+    way); steps presented four times; the form of the threshold (:class:`SemanticThreshold`); the gate has a mean of 1,
+    so that it does not take the token away. ``neurons``, ``threshold`` and ``normalise`` of the reading choose others.
 
     The released code does otherwise in these points, all of them in ``reading=AsReleased()``, besides those that
     :class:`~neuroav.nn.pair.PairNetwork` lists:

@@ -114,6 +114,7 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "avgzslnet two passes": ("avgzslnet", AVGZSLNetConfig(reading=AsBenchmarked(hidden=32), negatives=TwoPasses())),
     "avmst": ("avmst", AVMSTConfig(**PAIR, reading=Branches(hidden=32))),
     "avmst fixed threshold": ("avmst", AVMSTConfig(**PAIR, reading=Branches(hidden=32, threshold=OneThreshold()))),
+    "avmst w/o normalisation": ("avmst", AVMSTConfig(**PAIR, reading=Branches(hidden=32, normalise=False))),
     "avmst leak": (
         "avmst",
         AVMSTConfig(**PAIR, reading=Branches(hidden=32, neurons=Leak(), threshold=SemanticThreshold(v0=0.5))),
