@@ -4,8 +4,8 @@ Command:  ``neuroav run experiments/compare.py:all``; stopped and given again it
           ``:motionscenes`` or ``:simulated``.
 Device:   CPU, about 40 minutes on two cores.
 Settings: one stage of 300 steps of 64 clips, Adam 1e-3 falling tenfold after three quarters, the same batches for all.
-          Sizes are the published ones, but MDFT has width 128 and the deep transformers (TCaF, SACMA, Perceiver) have 2
-          layers of 6, to fit the time. Three seeds on MotionScenes, one on the simulated set.
+          Sizes are the published ones, but MDFT has width 128 and the deep transformers (TCaF, EZ-AVGZL, SACMA,
+          Perceiver) have 2 layers of 6, to fit the time; EZ-AVGZL has its optimised class vectors. Three seeds on MotionScenes, one on the simulated set.
 Results:  ``experiments/results/compare.json`` and ``.md``, by ``python experiments/compare.py runs/compare``.
 
 It compares systems at an equal, small budget, not at their best. Only MDFT, its controls and ``pooled`` read the events
@@ -17,11 +17,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from neuroav.baselines.ez_avgzl import EZConfig
 from neuroav.baselines.perceiver import PerceiverConfig
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.baselines.sacma import SACMAConfig
 from neuroav.baselines.tcaf import TCAFConfig
 from neuroav.config import Comparison, Data, Experiment, MotionScenesData, SimulatedData
+from neuroav.data.class_vectors import AsGiven, Optimised
 from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.data.synthetic import SyntheticConfig
 from neuroav.mdft.model import MDFTConfig
@@ -38,6 +40,7 @@ TRAIN = TrainConfig(epochs=12, batches=25, batch_size=64, lr=1e-3, schedule=Step
 SCENES = MotionScenesData(store="runs/data/motionscenes-small.h5", scenes=MotionScenesConfig(size="small"))
 UCF = SimulatedData(store="runs/data/simulated-ucf-main.h5", simulate=SyntheticConfig(benchmark="ucf"))
 SMALLER: dict[str, Any] = {
+    "ez_avgzl": EZConfig(layers=2),
     "perceiver": PerceiverConfig(layers=2),
     "sacma": SACMAConfig(layers=2),
     "tcaf": TCAFConfig(layers=2),
@@ -60,7 +63,15 @@ def _runs(prefix: str, data: Data, seeds: tuple[int, ...], systems: dict[str, tu
     runs = tuple(
         (
             f"{prefix}-{folder}-{seed}",
-            Experiment(name=title, data=data, model=model, config=config, train=TRAIN, seed=seed),
+            Experiment(
+                name=title,
+                data=data,
+                model=model,
+                config=config,
+                train=TRAIN,
+                seed=seed,
+                class_vectors=Optimised() if model == "ez_avgzl" else AsGiven(),
+            ),
         )
         for folder, (title, model, config) in systems.items()
         for seed in seeds
