@@ -127,6 +127,13 @@ class Optimised:
     and 4 are those with :class:`Proximity` in Table 5, while Tables 5, 9 and 10 have better ones with :class:`Ranking`
     and the cosine, which are the default.
 
+    The number of steps matters more than any weight. Run to its end, the default objective comes near the simplex, in
+    which all classes are equally far and unseen ones say nothing about seen ones: the configuration that section 3.2
+    warns of. Table 8 shows another picture: larger distances to the nearest class, none above 0.54, and similar nearest
+    classes. The defaults stop there. On the published vectors of VGGSound (309 names) the mean distance to the nearest
+    class goes from 0.30 to 0.45, on those of UCF (101 names) from 0.45 to 0.60, and the ranks of the distances from a
+    class correlate with the given ones by 0.98.
+
     The vectors of *all* classes of the store take part, the unseen ones too: their names are known beforehand in this
     setting, their clips are not used. A class that is added later calls for another optimisation and another training.
     With a weight ``separation`` of 0 or 1 one term acts alone (Table 5); proximity alone leaves every vector in place.
@@ -144,8 +151,8 @@ class Optimised:
     preservation: Proximity | Ranking = field(default_factory=Ranking)
     separation: float = 0.5
     distance: Distance = field(default_factory=CosineDistance)
-    steps: int = 500
-    lr: float = 0.01
+    steps: int = 25
+    lr: float = 0.001
     seed: int = 0
 
     def __post_init__(self) -> None:
