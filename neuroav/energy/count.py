@@ -45,6 +45,7 @@ FOREIGN_NEURONS = (
     ("spikingjelly.activation_based.neuron.base_node", "SimpleBaseNode"),
     ("spikingjelly.activation_based.neuron.base_node", "BaseNode"),
     ("snntorch._neurons.neurons", "SpikingNeuron"),
+    ("neuroav.exchange.spikingjelly", "FromSpikingJelly"),  # runs its node without calling it
 )
 
 
@@ -382,7 +383,7 @@ class _Tally:
             self.running.pop()
             if neuron and not self.running[-1][1] and output is not None:
                 spikes = output[0] if isinstance(output, tuple) else output
-                if getattr(layer, "step_mode", "s") != "m":
+                if getattr(getattr(layer, "node", layer), "step_mode", "s") != "m":
                     spikes = spikes.unsqueeze(0)
                 states = _states(layer, output, spikes[0])
                 moved = 2 * len(spikes) * sum(each.numel() * each.element_size() for each in states)

@@ -171,6 +171,12 @@ def test_attention_of_spikes_accumulates_where_both_fire(masked, generator):
     assert (real.binary.acs, real.synops) == (0, cost.synops)
 
 
+def test_queries_may_share_keys_and_values(generator):
+    q, kv = torch.randn(1, 4, L, 4, generator=generator), torch.randn(2, 1, 2, 7, 4, generator=generator)
+    call = lambda: F.scaled_dot_product_attention(q, *kv, enable_gqa=True)  # noqa: E731
+    assert count(nn.Identity().eval(), call=call).dense_ops == 2 * 4 * L * 7 * 4
+
+
 def test_a_product_of_spikes_and_real_numbers_accumulates_once_per_spike_and_column(generator):
     spikes = (torch.rand(B, L, 7, generator=generator) < 0.4).float()
     values = torch.randn(B, 7, 4, generator=generator)
@@ -314,14 +320,16 @@ def test_an_exception_that_the_network_catches_leaves_the_names_right():
         def __init__(self):
             super().__init__()
             self.wrong, self.right = nn.Linear(3, 2), nn.Linear(4, 2)
+            self.weight = nn.Parameter(torch.ones(2, 2))
 
         def forward(self, x):
             try:
-                return self.wrong(x)
+                x = self.wrong(x)
             except RuntimeError:
-                return self.right(x)
+                x = self.right(x)
+            return x @ self.weight
 
-    assert [row.name for row in count(Trying().eval(), torch.ones(1, 4)).products] == ["right"]
+    assert [row.name for row in count(Trying().eval(), torch.ones(1, 4)).products] == ["right", ""]
 
 
 def test_counting_works_in_inference_mode():

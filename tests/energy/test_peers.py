@@ -142,3 +142,19 @@ def test_recurrent_weights_of_snntorch_read_spikes(snn, generator):
     cost = count(network, inputs("real", generator), clips=B, call=loop)
     assert cost.binary.acs * B == kept[0] > 0
     assert cost.neuron_updates == T * 32
+
+
+def test_neurons_of_others_within_our_networks_are_neurons(sj, snn, generator):
+    from spikingjelly.activation_based import neuron
+
+    from neuroav.exchange.snntorch import FromSnnTorch
+    from neuroav.exchange.spikingjelly import FromSpikingJelly, to_spikingjelly
+    from neuroav.neurons import LIF
+
+    x = 2 * torch.rand(T, B, 32, generator=generator)
+    theirs = [neuron.LIFNode(), to_spikingjelly(LIF(32))]
+    for layer in (*map(FromSpikingJelly, theirs), FromSnnTorch(snn.Leaky(beta=0.9))):
+        (row,) = count(layer.eval(), x, clips=B).neurons
+        assert (row.updates, row.spikes * B) == (T * 32, layer(x)[0].sum().item())
+        assert len(row.rate_per_step) == T
+        assert row.state_bytes == 2 * 4 * T * 32
