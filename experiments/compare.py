@@ -5,7 +5,8 @@ Command:  ``neuroav run experiments/compare.py:all``; stopped and given again it
 Device:   CPU, about 40 minutes on two cores.
 Settings: one stage of 300 steps of 64 clips, Adam 1e-3 falling tenfold after three quarters, the same batches for all.
           Sizes are the published ones, but MDFT has width 128 and the deep transformers (TCaF, EZ-AVGZL, SACMA,
-          Perceiver) have 2 layers of 6, to fit the time; EZ-AVGZL has its optimised class vectors. Three seeds on MotionScenes, one on the simulated set.
+          Perceiver) have 2 layers of 6, to fit the time; EZ-AVGZL has its optimised class vectors. Three seeds on
+          MotionScenes, one on the simulated set.
 Results:  ``experiments/results/compare.json`` and ``.md``, by ``python experiments/compare.py runs/compare``.
 
 It compares systems at an equal, small budget, not at their best. Only MDFT, its controls and ``pooled`` read the events
