@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -498,7 +498,8 @@ def run_many(
     """Run experiments side by side in single-threaded processes; finished ones are read, not repeated.
 
     Raises:
-        InputError: If a directory holds the finished run of another experiment; and whatever a run raises.
+        InputError: If a directory holds the finished run of another experiment; and whatever a run raises, which stops
+            the others.
     """
     total = sum(e.train.epochs for e, _ in experiments)
     pending = [(e, p) for e, p in experiments if not (p / "results.json").exists()]
@@ -516,7 +517,8 @@ def run_many(
                 for future in done:
                     future.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in active_children():
+                worker.terminate()  # their runs go on where they were stopped
             raise
     return [load_json(p / "results.json") for _, p in experiments]
 

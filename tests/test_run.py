@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import multiprocessing
 import shutil
 import signal
 import subprocess
@@ -481,6 +482,17 @@ def test_many_runs_side_by_side_are_read_when_finished(quick, folders, make, tmp
 
 
 # ------------------------------------------------------------------------------------------------ data
+
+
+def test_a_run_that_fails_stops_the_others(quick, tmp_path):
+    endless = dataclasses.replace(quick, name="endless", train=dataclasses.replace(quick.train, epochs=100_000))
+    failing = dataclasses.replace(quick, name="failing", data=StoreData(store=str(tmp_path / "none.h5")))
+    jobs = [(endless, tmp_path / "endless"), (failing, tmp_path / "failing")]
+    with pytest.raises(InputError, match=r"none\.h5"):
+        run.run_many(jobs, workers=2)
+    assert not multiprocessing.active_children()
+    with run.claimed(tmp_path / "endless", endless):  # nobody works there any more
+        pass
 
 
 @pytest.mark.parametrize("modality", ["audio", "video"])
