@@ -18,7 +18,7 @@ import torch
 from sklearn.metrics import recall_score
 
 from neuroav import run
-from neuroav.baselines.fvaegan_d2 import FVAEGAND2Config
+from neuroav.baselines.fvaegan_d2 import AsPublished, FVAEGAND2Config
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.checks import InputError, NeuroavError
 from neuroav.config import Experiment, MotionScenesData, StoreData, read_experiment, to_json
@@ -221,9 +221,11 @@ def test_two_stages_follow_the_protocol(folders, make):
 
 
 def test_a_generative_model_fits_its_classifier_for_validation_and_for_the_test(make, tmp_path, capsys):
-    softmax = SoftmaxConfig(synthetic=10, epochs=3, batch_size=100)
-    config = FVAEGAND2Config(latent=8, hidden_encoder=16, hidden=16, hidden_critic=16, softmax=softmax)
-    generative = make("two", name="generative", model="fvaegan_d2", config=config)
+    softmax = SoftmaxConfig(synthetic=10, epochs=5, batch_size=50)
+    reading = AsPublished(adversarial=0.1, critic_steps=1)
+    config = FVAEGAND2Config(latent=8, hidden_encoder=32, hidden=32, hidden_critic=16, softmax=softmax, reading=reading)
+    train = dataclasses.replace(TRAIN, epochs=2, batches=20, protocol=TwoStage())
+    generative = make(name="generative", model="fvaegan_d2", config=config, train=train)
     run.run_experiment(generative, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         run.run_experiment(generative, tmp_path / "interrupted", [Stop()])
@@ -249,6 +251,7 @@ def test_a_generative_model_fits_its_classifier_for_validation_and_for_the_test(
     val = task.data(np.concatenate([parts["val_seen"], parts["val_unseen"]]), Statistics.of(task.load(parts["train"])))
     result = run.evaluate(model, val, known, new, None).result
     assert (note["beta"], note["val_hm"]) == (result.beta, result.hm)
+    assert result.hm not in {e["hm"] for e in epochs(tmp_path / "whole")}
     assert not run.fit_extra(run.models.build("pooled", data.spec), data, known, new, (0, 1))
 
 

@@ -38,7 +38,8 @@ class AsPublished:
     """What the paper intends, for standardised features; see :class:`FVAEGAND2`.
 
     Attributes:
-        adversarial: weight of the generator's adversarial terms beside the VAE's mean over clips.
+        adversarial: weight of the generator's adversarial terms beside the VAE's mean over clips. Ours: on a simulated
+            UCF-GZSL, 1 did better than 10, and 10 better than 100.
         critic_steps: steps of the critics for each of generator and encoder.
     """
 
@@ -140,7 +141,7 @@ class FVAEGAND2(nn.Module):
     from the same batch: terms of the critics and of the generator share no parameter, so one optimiser serves both.
     After training :meth:`fit_extra` fits a softmax classifier on real clips of seen and made up ones of unseen
     classes, whose ``-log p`` are the distances; before, during training, distances are those to the features that the
-    generator makes of each class at noise 0. Train with ``TrainConfig(betas=(0.5, 0.999), lr=1e-3, batch_size=64)``.
+    generator makes of each class at noise 0. Released: ``TrainConfig(betas=(0.5, 0.999), lr=1e-3, batch_size=64)``.
 
     Differs from the paper: inputs are standardised and not scaled to [0, 1], so the generator ends linearly and its
     law is normal, with a squared error in place of the cross-entropy; no unlabelled clips of unseen classes are to be
