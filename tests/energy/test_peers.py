@@ -1,7 +1,8 @@
 """Counts beside SpikingJelly's operation counters, and the neurons of SpikingJelly and snnTorch counted as neurons.
 
 Known differences, each shown by a test: SpikingJelly's ``ACCounter`` also counts the additions within neurons, which
-are neuron updates here; it bills signed and graded events as multiply-accumulates, as the rule ``binary`` does here.
+are neuron updates here; it bills signed and graded events as multiply-accumulates, as the rule ``binary`` does here;
+its simple energy model also reads a bias for each output.
 """
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from neuroav.energy import count
+from neuroav.energy.cost import FP32, TABLES
 
 T, B = 10, 4
 
@@ -67,6 +69,24 @@ def test_products_are_those_of_spikingjelly(network, generator, kind):
     assert cost.binary.macs * B == pytest.approx(macs.get_total())
     # Its ACCounter adds what its neurons add: 6 at each step of a neuron that resets to a value.
     assert acs.get_total() - synops.get_total() == 6 * T * B * (64 + 16)
+
+
+@pytest.mark.parametrize("kind", ["binary", "signed", "counts", "real"])
+def test_energy_is_that_of_spikingjelly_but_for_biases_and_additions_within_neurons(network, generator, kind):
+    from spikingjelly.activation_based import functional
+    from spikingjelly.activation_based.op_counter import SimpleEnergyProfiler
+
+    x = inputs(kind, generator)
+    cost = count(network, x, clips=B)
+    functional.reset_net(network)
+    profiler = SimpleEnergyProfiler()
+    profiler.bind_model(network)
+    with torch.no_grad(), profiler:
+        network(x)
+    (table,) = (each for each in TABLES if each.name == "45 nm, float32, 24.96 pJ per byte")
+    steps, moved = T * (64 + 16), cost.binary.weight_bytes + cost.state_bytes
+    ours = FP32.products_pj(cost.binary.macs, cost.binary.acs + 6 * steps) + (moved + 4 * steps) * table.byte.value_pj
+    assert profiler.get_total() / B == pytest.approx(ours)
 
 
 @pytest.mark.parametrize("step_mode", ["s", "m"])
