@@ -19,6 +19,7 @@ from neuroav.data.class_vectors import AsGiven, Optimised
 from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.data.sample import AsStored, Standardised
 from neuroav.data.synthetic import SyntheticConfig
+from neuroav.data.windows import Crops, WholeClips
 from neuroav.train.checkpoint import load_json
 from neuroav.train.loop import TrainConfig
 
@@ -83,6 +84,7 @@ class Experiment:
         train: how it is trained.
         seed: fixes initial weights, batches and dropout.
         inputs: what becomes of features before a model sees them.
+        steps: which steps of a clip a model sees.
         class_vectors: what becomes of class vectors before a model sees them.
     """
 
@@ -93,6 +95,7 @@ class Experiment:
     train: TrainConfig = field(default_factory=TrainConfig)
     seed: int = 0
     inputs: Standardised | AsStored = field(default_factory=Standardised)
+    steps: WholeClips | Crops = field(default_factory=WholeClips)
     class_vectors: AsGiven | Optimised = field(default_factory=AsGiven)
 
     def __post_init__(self) -> None:

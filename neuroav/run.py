@@ -206,8 +206,9 @@ def train(
     def stage(number: int, names: Sequence[str], stop_after: int | None = None) -> _Stage:
         indices = np.sort(np.concatenate([parts[name] for name in names]))
         statistics = experiment.inputs.statistics(task.load(indices))
-        data = task.data(indices, statistics)
-        val = task.data(np.concatenate([parts["val_seen"], parts["val_unseen"]]), statistics)
+        data = task.data(indices, statistics, experiment.steps.training(experiment.seed))
+        validation = np.concatenate([parts["val_seen"], parts["val_unseen"]])
+        val = task.data(validation, statistics, experiment.steps.evaluation())
         seen, unseen = task.classes("train"), task.classes("val_unseen")
         seed_torch(experiment.seed, number)
         model = models.build(experiment.model, data.spec, experiment.config).to(group.device)
@@ -285,7 +286,7 @@ def score(
     for test_set, parts in task.parts.items():
         indices = np.concatenate([parts["test_seen"], parts["test_unseen"]])
         indices = indices[np.isin(task.store.labels[indices], np.union1d(seen, unseen))]
-        data = task.data(indices, statistics)
+        data = task.data(indices, statistics, experiment.steps.evaluation())
         found = evaluate(model, data, seen, unseen, note["beta"])
         layers = layer_activity(model, batches_on(group.device, data))
         warn_of_silence(f"{experiment.name} on {test_set}", layers)

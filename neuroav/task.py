@@ -13,9 +13,10 @@ import numpy as np
 from neuroav.checks import fail, nearest
 from neuroav.config import Data, MotionScenesData, SimulatedData, StoreData
 from neuroav.data.class_vectors import AsGiven, Optimised
-from neuroav.data.sample import ClipData, Statistics
+from neuroav.data.sample import WHOLE_CLIPS, ClipData, Statistics
 from neuroav.data.splits import assign_parts
 from neuroav.data.store import LoadedClips, Store
+from neuroav.data.windows import WholeClips, Window
 
 KEPT_BYTES = 2 * 2**30  # of audio or video in memory: both of VGGSound's at 512 features, training and validation
 AS_GIVEN = AsGiven()
@@ -65,9 +66,9 @@ class Task:
                 raise fail(str(self.store.path), "finite features", found, "Write the store again.")
         return clips
 
-    def data(self, indices: np.ndarray, statistics: Statistics) -> ClipData:
-        """Load and standardise clips."""
-        return ClipData(self.load(indices), statistics, self.class_vectors)
+    def data(self, indices: np.ndarray, statistics: Statistics, steps: WholeClips | Window = WHOLE_CLIPS) -> ClipData:
+        """Load and standardise clips, of which batches hold ``steps``."""
+        return ClipData(self.load(indices), statistics, self.class_vectors, steps)
 
 
 def prepare(data: Data, vectors: AsGiven | Optimised = AS_GIVEN) -> Task:

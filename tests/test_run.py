@@ -25,6 +25,7 @@ from neuroav.config import Experiment, MotionScenesData, StoreData, read_experim
 from neuroav.data.class_vectors import Optimised
 from neuroav.data.motionscenes import MotionScenesConfig, class_names
 from neuroav.data.sample import AsStored, Statistics
+from neuroav.data.windows import Crops
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FixedThreshold, LayerTrace, SpikingLayers
 from neuroav.nn.losses import HeadsConfig
@@ -261,6 +262,28 @@ def test_a_model_may_read_features_as_stored(quick, tmp_path):
     tensors, _ = load_tensors(tmp_path / "run" / "model.safetensors")
     assert not tensors["statistics.video_mean"].any()
     assert (tensors["statistics.audio_std"] == 1).all()
+
+
+def test_a_model_may_read_crops_and_go_on_with_the_same(make, folders, tmp_path):
+    cropped = make(steps=Crops(train=3, test=5))
+    run.run_experiment(cropped, tmp_path / "whole")
+    assert [e["loss"] for e in epochs(tmp_path / "whole")] != [e["loss"] for e in epochs(folders["one"])]
+    with pytest.raises(KeyboardInterrupt):
+        run.run_experiment(cropped, tmp_path / "interrupted", [Stop()])
+    run.run_experiment(cropped, tmp_path / "interrupted")
+    assert_same_run(tmp_path / "whole", tmp_path / "interrupted")
+    assert read_experiment(tmp_path / "whole" / "config.json").steps == Crops(train=3, test=5)
+
+    task = run.prepare(cropped.data)
+    model, statistics, _ = run.load_model(cropped, task, tmp_path / "whole")
+    parts = task.parts["biased"]
+    test = np.concatenate([parts["test_seen"], parts["test_unseen"]])
+    seen, unseen = run.competing(task, two_stage=False)
+    test = test[np.isin(task.store.labels[test], np.union1d(seen, unseen))]
+    data = task.data(test, statistics, Crops(test=5).evaluation())
+    assert len(data.batch(np.arange(4)).video) == 5
+    zsl = run.evaluate(model, data, seen, unseen, None).result.zsl
+    assert zsl == rows(tmp_path / "whole")[0]["zsl"]
 
 
 def test_class_vectors_are_optimised_for_training_and_evaluation_alike(quick, tmp_path):

@@ -16,7 +16,9 @@ from neuroav.checks import fail
 from neuroav.data.chunks import StoredRows
 from neuroav.data.store import LoadedClips
 from neuroav.data.types import Batch, Classes, DataSpec, Sequence
+from neuroav.data.windows import Clock, Rows, WholeClips, Window
 
+WHOLE_CLIPS = WholeClips()
 _PIECE_BYTES = 2**28  # of float64 while moments are taken
 
 
@@ -91,18 +93,26 @@ class ClipData:
         clips: as loaded from a store.
         statistics: of the *training* clips.
         class_vectors: ``(K, D_text)`` float32, one row per label.
+        steps: those of a clip that go into a batch.
     """
 
-    def __init__(self, clips: LoadedClips, statistics: Statistics, class_vectors: np.ndarray):
+    def __init__(
+        self,
+        clips: LoadedClips,
+        statistics: Statistics,
+        class_vectors: np.ndarray,
+        steps: WholeClips | Window = WHOLE_CLIPS,
+    ):
         if len(clips) == 0:
             raise fail("ClipData", "at least one clip", "none", "Check the parts and labels of the store.")
-        self._statistics = statistics
+        self._statistics, self._steps = statistics, steps
         self._audio, self._video = (
             torch.from_numpy(flat) if isinstance(flat, np.ndarray) else flat for flat in (clips.audio, clips.video)
         )
         self._motion = None if clips.motion is None else torch.from_numpy(clips.motion.astype(np.int32))
-        self._t_s, self._offsets = torch.from_numpy(clips.t_s), torch.from_numpy(clips.offsets)
-        self._audio_t_s, self._audio_offsets = torch.from_numpy(clips.audio_t_s), torch.from_numpy(clips.audio_offsets)
+        self._clock = self._audio_clock = Clock.of(clips.t_s, clips.offsets)
+        if clips.audio_t_s is not clips.t_s:
+            self._audio_clock = Clock.of(clips.audio_t_s, clips.audio_offsets)
         self.labels = torch.from_numpy(clips.labels)
         self.class_vectors = torch.from_numpy(class_vectors)
         present = torch.unique(self.labels)
@@ -161,14 +171,14 @@ class ClipData:
 
     def _collate(self, indices: Tensor) -> Batch:
         statistics, label = self._statistics, self.labels[indices]
-        grid = _Grid.of(self._offsets, indices)
-        audio_grid = _Grid.of(self._audio_offsets, indices)
+        seen, heard = self._steps.rows(self._clock, self._audio_clock, indices)
+        grid, audio_grid = _Grid.of(seen), _Grid.of(heard)
         audio = (audio_grid.take(self._audio) - statistics.audio_mean) / statistics.audio_std
         video = (grid.take(self._video) - statistics.video_mean) / statistics.video_std
         return Batch(
-            audio=audio_grid.sequence(audio, self._audio_t_s),
-            video=grid.sequence(video, self._t_s),
-            motion=None if self._motion is None else grid.sequence(grid.take(self._motion), self._t_s),
+            audio=audio_grid.sequence(audio, self._audio_clock.t_s),
+            video=grid.sequence(video, self._clock.t_s),
+            motion=None if self._motion is None else grid.sequence(grid.take(self._motion), self._clock.t_s),
             label=label,
             text=self.class_vectors[label],
             classes=self.classes,
@@ -176,17 +186,17 @@ class ClipData:
 
 
 class _Grid(NamedTuple):
-    """Where the steps of some clips lie: flat rows ``(T, B)``, and which of them are no padding."""
+    """Where the steps of some clips lie: flat rows ``(T, B)``, which of them are no padding, and time 0 ``(B,)``."""
 
     rows: Tensor
     valid: Tensor
+    zero_s: Tensor
 
     @classmethod
-    def of(cls, offsets: Tensor, indices: Tensor) -> _Grid:
-        start, length = offsets[indices], offsets[indices + 1] - offsets[indices]
-        steps = torch.arange(int(length.max())).unsqueeze(1)
-        valid = steps < length
-        return cls(torch.where(valid, start + steps, start), valid)
+    def of(cls, rows: Rows) -> _Grid:
+        steps = torch.arange(int(rows.length.max())).unsqueeze(1)
+        valid = steps < rows.length
+        return cls(torch.where(valid, rows.first + steps, rows.first), valid, rows.zero_s)
 
     def take(self, flat: Tensor | StoredRows) -> Tensor:
         """Values ``(T, B, ...)``, anything where not valid."""
@@ -199,7 +209,7 @@ class _Grid(NamedTuple):
 
     def sequence(self, values: Tensor, t_s: Tensor) -> Sequence:
         mask = self.valid.reshape(*self.valid.shape, *[1] * (values.ndim - 2))
-        return Sequence(values * mask, t_s[self.rows], self.valid)
+        return Sequence(values * mask, t_s[self.rows] - self.zero_s, self.valid)
 
 
 def class_balanced(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:

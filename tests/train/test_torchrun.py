@@ -15,6 +15,7 @@ from neuroav.train.log import Watch
 EXPERIMENT = """
 from neuroav.config import Experiment, MotionScenesData
 from neuroav.data.motionscenes import MotionScenesConfig
+from neuroav.data.windows import Crops
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import SpikingLayers
 from neuroav.nn.losses import HeadsConfig
@@ -25,6 +26,7 @@ def shared():
     return Experiment(
         name="shared",
         data=MotionScenesData(store={store!r}, scenes=MotionScenesConfig(size="tiny")),
+        steps=Crops(train=4, test=8),
         config=MDFTConfig(dim=16, heads=HeadsConfig(hidden=16), motion=SpikingLayers(layers=1)),
         train=TrainConfig(
             epochs=3, batches=3, batch_size=32, shards=2, lr=1e-2, schedule=Step(), protocol=OneStage(), device="cpu"
