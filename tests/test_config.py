@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from neuroav.baselines.ez_avgzl import CosineSimilarity
 from neuroav.checks import InputError
 from neuroav.config import (
     Comparison,
@@ -57,8 +58,10 @@ PUBLISHED = published()
 
 def narrow(experiment):
     """The experiment's model at width 32, so that building it takes no time."""
-    config = dataclasses.replace(experiment.config, dim=32)
-    if isinstance(config.heads, HeadsConfig):  # not a number of attention heads
+    config = experiment.config
+    if not isinstance(getattr(config, "similarity", None), CosineSimilarity):  # which is as wide as class vectors
+        config = dataclasses.replace(config, dim=32)
+    if isinstance(getattr(config, "heads", None), HeadsConfig):  # not a number of attention heads
         heads = dataclasses.replace(config.heads, hidden=32, shared=min(config.heads.shared, 300))
         config = dataclasses.replace(config, heads=heads)
     return build(experiment.model, SPEC, config)
