@@ -88,15 +88,18 @@ def candidates(source: str, tasks: dict[str, Task]) -> list[Candidate]:
     """
     folder = Path(source)
     if folder.is_dir():
-        folders = [folder] if (folder / "model.safetensors").exists() else _runs_below(folder)
+        folders = _runs_in(folder)
         return [_trained(source, each, tasks) for each in folders]
     asked = load_experiment(source)
     experiments = [each for _, each in asked.runs] if isinstance(asked, Comparison) else [asked]
     return [_of_experiment(source, each, tasks) for each in experiments]
 
 
-def _runs_below(folder: Path) -> list[Path]:
-    found = sorted(each.parent for each in folder.glob("**/model.safetensors"))
+def _runs_in(folder: Path) -> list[Path]:
+    """Finished runs: the folder itself, or those below it."""
+    found = sorted(
+        each.parent for each in folder.glob("**/model.safetensors") if (each.parent / "results.json").exists()
+    )
     if not found:
         raise fail(str(folder), "a finished run, or a folder of them", "none", "Make one with neuroav run.")
     return found

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from neuroav import footprint, run
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.checks import InputError
 from neuroav.cli import main
-from neuroav.config import Experiment, MotionScenesData, to_json
+from neuroav.config import Comparison, Experiment, MotionScenesData, to_json
 from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.energy.measure import MeterError, Plan
 from neuroav.mdft.model import MDFTConfig
@@ -164,15 +165,21 @@ def test_an_experiment_with_a_finished_run_is_counted_trained(experiments, folde
 
 
 def test_a_folder_of_runs_is_all_of_them(folder, tmp_path):
-    other = tmp_path / "seed1"
-    other.mkdir()
-    for file in folder.iterdir():
-        (other / file.name).write_bytes(file.read_bytes())
-    config = json.loads((folder / "config.json").read_text())
-    (other / "config.json").write_text(json.dumps(config | {"seed": 1}))
-    (tmp_path / "seed0").symlink_to(folder)
+    for seed in (0, 1):
+        other = shutil.copytree(folder, tmp_path / "comparison" / f"seed{seed}")
+        config = load_json(folder / "config.json")
+        (other / "config.json").write_text(json.dumps(config | {"seed": seed}))
     found = footprint.candidates(str(tmp_path), {})
-    assert sorted(one.experiment.seed for one in found) == [0, 1] or [one.experiment.seed for one in found] == [1]
+    assert [one.experiment.seed for one in found] == [0, 1]
+
+
+def test_a_comparison_is_each_of_its_experiments(make, monkeypatch, tmp_path):
+    runs = tuple((name, make(name)) for name in ("twin", "pooled"))
+    monkeypatch.setattr(footprint, "load_experiment", lambda name: Comparison(name="both", title="", runs=runs))
+    monkeypatch.chdir(tmp_path)
+    tasks = {}
+    assert [one.name for one in footprint.candidates("any.py:both", tasks)] == ["twin, seed 0", "pooled, seed 0"]
+    assert len(tasks) == 1
 
 
 SHORT = Plan(window_s=0.02, trials=2, warm_up_s=0.0, idle_s=0.01, pause_s=0.0)
@@ -187,7 +194,9 @@ def test_without_a_meter_times_are_measured_and_energy_is_not(folder, tmp_path, 
     assert measured["not_measured"] == "no meter here"
     assert [batch["batch"] for batch in measured["batches"]] == [1, 3]
     assert all(batch["latency_s"] > 0 and batch["energy"] == [] for batch in measured["batches"])
-    assert "not measured (no meter here)" in (tmp_path / "energy.md").read_text()
+    text = (tmp_path / "energy.md").read_text()
+    assert "not measured (no meter here)" in text
+    assert "Warning: spiking, seed 0, batch 1: 2 windows of 0.02 s" in text
 
 
 def run_short(subjects, meters):
@@ -251,6 +260,7 @@ def test_bad_options_are_named(folder, arguments, text, capsys):
 
 
 def test_a_folder_without_runs_and_a_model_named_twice_are_errors(folder, tmp_path):
+    (shutil.copytree(folder, tmp_path / "unfinished") / "results.json").unlink()
     with pytest.raises(InputError, match="a finished run, or a folder of them"):
         footprint.energy_command([str(tmp_path)])
     with pytest.raises(InputError, match="each model and seed once, got 'spiking, seed 0' twice"):

@@ -189,19 +189,24 @@ def _energy_cells(energy: Row) -> tuple[Any, ...]:
 
 def _measured_notes(rows: Sequence[Row]) -> list[str]:
     batches = [(row, batch) for row in rows for batch in row["measured"].get("batches", ())]
-    if not any(batch.get("energy") for _, batch in batches):
-        return []
-    notes = ["Gross: all that the meter saw. Net: without the idle power before and after. Spread: s.d. of the trials."]
-    flags = [f"{_name(row)}, batch {batch['batch']}: {flag}." for row, batch in batches for flag in batch["flags"]]
-    return [*notes, *(f"Warning: {flag}" for flag in flags)]
+    notes = []
+    if any(batch["energy"] for _, batch in batches):
+        notes.append(
+            "Gross: all the meter saw. Net: without the idle power before and after. Spread: s.d. of the trials."
+        )
+    return notes + [
+        f"Warning: {_name(row)}, batch {batch['batch']}: {flag}." for row, batch in batches for flag in batch["flags"]
+    ]
 
 
 def uncounted_lines(row: Row) -> list[str]:
     """Say what is in none of a model's figures, with its share of the parameters."""
-    lines = [
-        f"- `{each['name'] or '(model)'}` ({each['kind']}): {each['reason']}; {each['share']:.1%} of the parameters"
-        for each in row["uncounted"]
-    ]
+    lines = []
+    for each in row["uncounted"]:
+        share = (
+            f"{each['share']:.1%} of the parameters" if each["parameters"] else "parameters that do not show, if any"
+        )
+        lines.append(f"- `{each['name'] or '(model)'}` ({each['kind']}): {each['reason']}; {share}")
     lines += [f"- {each['part']}: {each['not_counted']}" for each in row["front_end"] if "not_counted" in each]
     return lines
 
