@@ -134,6 +134,13 @@ class Places(NamedTuple):
         return spread.flatten(0, 1)[self.rows[self.among(steps)] - steps.start * self.valid.shape[1]]
 
 
+def feed_forward(dim: int, hidden: int, dropout: float) -> nn.Sequential:
+    """Two linear layers with a GELU between, ``(..., D) -> (..., D)``; dropout after each."""
+    return nn.Sequential(
+        nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim), nn.Dropout(dropout)
+    )
+
+
 class TokenLayer(nn.Module):
     """Attention and feed-forward block, both residual, both behind the same layer normalisation.
 
@@ -155,9 +162,7 @@ class TokenLayer(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.query, self.key, self.value = (nn.Linear(dim, heads * head_dim, bias=False) for _ in range(3))
         self.output = nn.Sequential(nn.Linear(heads * head_dim, dim), nn.Dropout(dropout))
-        self.feed_forward = nn.Sequential(
-            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim), nn.Dropout(dropout)
-        )
+        self.feed_forward = feed_forward(dim, hidden, dropout)
 
     def forward(self, tokens: Tensor, places: Places, spans: Spans) -> Tensor:
         """Let the queries of ``spans``, in their order, attend to packed ``tokens (R, D)`` at ``places``."""

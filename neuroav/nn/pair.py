@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neuroav.checks import check_range
+from neuroav.nn.encoder import feed_forward
 from neuroav.nn.losses import Terms, prototype_distances, triplet
 from neuroav.nn.negatives import Trio, rows
 from neuroav.nn.project import MLP
@@ -146,9 +147,7 @@ class PairLayer(nn.Module):
         self.attention_norm, self.feed_forward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.query_key_value = nn.Linear(dim, 3 * heads * head_dim, bias=False)
         self.output = nn.Sequential(nn.Linear(heads * head_dim, dim), nn.Dropout(dropout))
-        self.feed_forward = nn.Sequential(
-            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim), nn.Dropout(dropout)
-        )
+        self.feed_forward = feed_forward(dim, hidden, dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map ``tokens (2, B, D)`` to ``(2, B, D)``."""
