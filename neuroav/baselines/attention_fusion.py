@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from neuroav.baselines.base import Card
-from neuroav.checks import check_range, fail
+from neuroav.baselines.base import Card, known_classes
+from neuroav.checks import check_range
 from neuroav.data.types import Batch, DataSpec
 from neuroav.nn.attention import masked_mean
 from neuroav.nn.heads import WordHeads, WordHeadsConfig
@@ -102,10 +102,9 @@ class AttentionFusion(nn.Module):
         Raises:
             InputError: If the batch does not say which classes there are.
         """
-        if batch.classes is None:
-            raise fail("AttentionFusion.loss", "a batch with classes", "None", "Batches of ClipData have them.")
+        class_text, target = known_classes("AttentionFusion.loss", batch)
         embeddings = self.predict(batch)[:3]
-        return self.heads.loss(embeddings, batch.text, batch.label, batch.classes.label, batch.classes.text)
+        return self.heads.loss(embeddings, batch.text, class_text, target)
 
     def distances(self, batch: Batch, class_vectors: Tensor) -> Tensor:
         """Euclidean distances ``(B, K)`` of the weighted sums to the projected ``class_vectors (K, D_text)``."""

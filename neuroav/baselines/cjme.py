@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from neuroav.baselines.base import Card, averages
-from neuroav.checks import check_range, fail
+from neuroav.baselines.base import Card, averages, known_classes
+from neuroav.checks import check_range
 from neuroav.data.types import Batch, DataSpec
 from neuroav.nn.losses import Terms, prototype_distances
 from neuroav.nn.negatives import OnePass, Trio, TwoPasses
@@ -126,12 +126,11 @@ class CJME(nn.Module):
         Raises:
             InputError: If the batch does not say which classes there are.
         """
-        if batch.classes is None:
-            raise fail("CJME.loss", "a batch with classes", "None", "Batches of ClipData have them.")
+        class_text, _ = known_classes("CJME.loss", batch)
         clips = Trio(*averages(batch), batch.text)
         positive, negative = self.config.reading.both(self.embed, clips, negatives)
         with torch.no_grad():
-            classes = F.relu(self.word(batch.classes.text))
+            classes = F.relu(self.word(class_text))
         return self.terms(positive, negative, self.attend(clips.audio, clips.video), classes)
 
     def terms(self, positive: Trio, negative: Trio, attention: Tensor, classes: Tensor) -> Terms:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from neuroav.baselines.base import Card
-from neuroav.checks import check_range, fail
+from neuroav.baselines.base import Card, known_classes
+from neuroav.checks import check_range
 from neuroav.data.types import Batch, DataSpec
 from neuroav.nn.encoder import Places
 from neuroav.nn.heads import WordHeads, WordHeadsConfig
@@ -86,10 +86,9 @@ class Perceiver(nn.Module):
         Raises:
             InputError: If the batch does not say which classes there are.
         """
-        if batch.classes is None:
-            raise fail("Perceiver.loss", "a batch with classes", "None", "Batches of ClipData have them.")
+        class_text, target = known_classes("Perceiver.loss", batch)
         embedding = self.clip(self.gather(batch))
-        return self.heads.loss([embedding], batch.text, batch.label, batch.classes.label, batch.classes.text)
+        return self.heads.loss([embedding], batch.text, class_text, target)
 
     def distances(self, batch: Batch, class_vectors: Tensor) -> Tensor:
         """Euclidean distances ``(B, K)`` to the projected ``class_vectors (K, D_text)``."""

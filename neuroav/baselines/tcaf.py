@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from neuroav.baselines.base import Card
+from neuroav.baselines.base import Card, known_classes
 from neuroav.checks import fail
 from neuroav.data.types import Batch, DataSpec
 from neuroav.nn.encoder import ClassToken, CrossAttention, FullAttention, MeanOfTokens, SelfAttention, TokenTransformer
@@ -111,10 +111,9 @@ class TCAF(nn.Module):
         Raises:
             InputError: If the batch does not say which classes there are.
         """
-        if batch.classes is None:
-            raise fail("TCAF.loss", "a batch with classes", "None", "Batches of ClipData have them.")
+        class_text, target = known_classes("TCAF.loss", batch)
         embedding = self.clip(self.gather(batch, batch.audio.t_s, batch.video.t_s))
-        return self.heads.loss([embedding], batch.text, batch.label, batch.classes.label, batch.classes.text)
+        return self.heads.loss([embedding], batch.text, class_text, target)
 
     def distances(self, batch: Batch, class_vectors: Tensor) -> Tensor:
         """Euclidean distances ``(B, K)`` to the projected ``class_vectors (K, D_text)``."""

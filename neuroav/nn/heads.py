@@ -79,9 +79,7 @@ class WordHeads(nn.Module):
             self.rebuild_clip = MLP(config.shared, config.hidden, text_dim, dropout=config.dropout_output)
             self.rebuild_word = MLP(config.shared, text_dim, dropout=config.dropout_word)
 
-    def loss(
-        self, embeddings: Sequence[Tensor], text: Tensor, label: Tensor, classes: Tensor, class_text: Tensor
-    ) -> Terms:
+    def loss(self, embeddings: Sequence[Tensor], text: Tensor, class_text: Tensor, target: Tensor) -> Terms:
         """Weighted terms, each the sum over ``embeddings``.
 
         Implements Eq. (16)-(18) of [tcaf]. Differs from the paper: (17) and (18) print sums of vectors, taken as means
@@ -90,13 +88,12 @@ class WordHeads(nn.Module):
         Args:
             embeddings: of the same clips, ``(B, D)`` each.
             text: class vectors of the clips, ``(B, D_text)``.
-            label: ``(B,)``, of the clips.
-            classes: ``(K,)`` ascending labels of the training classes.
-            class_text: ``(K, D_text)`` their vectors.
+            class_text: ``(K, D_text)`` vectors of the training classes.
+            target: ``(B,)`` which of them each clip's is.
         """
         word, terms = self.word(text), {}
         if self.weights.cross_entropy:
-            prototypes, target = self.word(class_text).t(), torch.searchsorted(classes, label)
+            prototypes = self.word(class_text).t()
             errors = [F.cross_entropy(x @ prototypes, target) for x in embeddings]
             terms["cross_entropy"] = self.weights.cross_entropy * torch.stack(errors).sum()
         if self.weights.regression:
