@@ -276,6 +276,9 @@ def energy_command(
     check_range(WHERE, "--clips", clips, 1)
     for size in batches:
         check_range(WHERE, "--batch", size, 1)
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise fail("--out", "a folder", repr(out))
     tasks: dict[str, Task] = {}
     found = [one for source in sources for one in candidates(source, tasks)]
     names = [one.name for one in found]
@@ -292,7 +295,7 @@ def energy_command(
     if measuring:
         entries = measured_rows(found, batches, _device(device), plan or Plan())
     rows = [row for one in found for row in _rows(one, costs[one.name], fronts[one.name], entries[one.name])]
-    return _show({"rows": rows, "checklist": checklist(rows), "versions": run.versions()}, out, json_path)
+    return _show({"rows": rows, "checklist": checklist(rows), "versions": run.versions()}, folder, json_path)
 
 
 def _device(name: str | None) -> torch.device:
@@ -315,10 +318,9 @@ def _rows(one: Candidate, cost: OpCount, front: list[Row], entry: Row) -> list[R
     return [head | row | {"front_end": front, "measured": entry} for row in count_rows(cost)]
 
 
-def _show(report: dict[str, Any], out: str, json_path: str | None) -> int:
+def _show(report: dict[str, Any], folder: Path, json_path: str | None) -> int:
     from neuroav.report.energy import markdown, summary
 
-    folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     save_json(folder / "energy.json", report)
     for name, content in (("energy.md", markdown(report)), ("energy.csv", _csv(report["rows"]))):

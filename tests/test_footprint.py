@@ -252,6 +252,7 @@ def test_a_meter_that_fails_is_one_line_and_status_2(folder, monkeypatch, capsys
         (["--clips", "0"], "--clips in"),
         (["--measure", "--batch", "0"], "--batch in"),
         (["--window", "5"], "got --window"),
+        (["--out", __file__], "--out: expected a folder"),
     ],
 )
 def test_bad_options_are_named(folder, arguments, text, capsys):
