@@ -125,6 +125,12 @@ class Comparison:
         folders = [folder for folder, _ in self.runs]
         if not folders or len(set(folders)) < len(folders):
             raise fail("Comparison", "runs, each in a folder of its own", repr(folders))
+        first: dict[str, str] = {}
+        for folder, experiment in self.runs:
+            twin = first.setdefault(json.dumps(to_json(experiment)), folder)
+            if twin != folder:
+                remedy = "A run made twice has no spread; does --set give all of them one seed?"
+                raise fail("Comparison", "runs that differ", f"{twin} and {folder} alike", remedy)
 
 
 def load_experiment(reference: str, overrides: Sequence[str] = ()) -> Experiment | Comparison:

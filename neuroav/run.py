@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from neuroav import __version__, models
-from neuroav.checks import OutputError, check_range, fail
+from neuroav.checks import OutputError, check_range, fail, some
 from neuroav.config import Comparison, Experiment, load_experiment, read_experiment, same, to_json
 from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.types import Batch, Classes
@@ -50,6 +50,10 @@ MAX_DEAD_SHARE = 0.5
 EXTRA_STREAM = 2  # of random numbers, beside those of weights and of batches
 LOCK = "run.lock"
 OTHER = "Choose another --out."
+COMPILING = (
+    "{name}: torch.compile compiles the loss during the first batch of a stage: about half a minute, or many minutes "
+    "where a model loops over steps, as MDFT does; train.compile=false does without.\n"
+)
 
 
 # ------------------------------------------------------------------------------------------------------ evaluation
@@ -156,6 +160,14 @@ def warn_of_no_choice(where: str, clips: int) -> None:
     )
 
 
+def warn_of_no_clips(where: str, names: Sequence[str], of: int) -> None:
+    """Say which of so many classes have no clip to validate on, and are left out of the means."""
+    if names:
+        sys.stderr.write(
+            f"{where}: no validation clip of {some(names)} ({len(names)} of {of} classes): left out of S.\n"
+        )
+
+
 # -------------------------------------------------------------------------------------------------------- training
 
 
@@ -210,6 +222,11 @@ def train(
         validation = np.concatenate([parts["val_seen"], parts["val_unseen"]])
         val = task.data(validation, statistics, experiment.steps.evaluation())
         seen, unseen = task.classes("train"), task.classes("val_unseen")
+        if number == 1 and group.first:
+            empty = np.setdiff1d(seen, val.labels)
+            warn_of_no_clips(experiment.name, [task.store.class_names[c] for c in empty], len(seen) + len(unseen))
+            if config.compile:
+                sys.stderr.write(COMPILING.format(name=experiment.name))
         seed_torch(experiment.seed, number)
         model = models.build(experiment.model, data.spec, experiment.config).to(group.device)
 
@@ -307,6 +324,7 @@ def score(
                 "follows_scene": follows,
                 "chance_zsl": 1.0 / len(unseen),
                 "num_clips": len(indices),
+                "classes_without_clips": [task.store.class_names[found.classes[i]] for i in found.result.empty_classes],
                 "layers": layers,
                 **operations(on_cpu, data),
                 "parameters": sum(p.numel() for p in on_cpu.parameters()),

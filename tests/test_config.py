@@ -101,6 +101,16 @@ def test_a_comparison_needs_a_folder_for_each_run(folders):
         Comparison(name="c", title="C", runs=tuple((folder, BASE) for folder in folders))
 
 
+def test_a_comparison_makes_no_run_twice(tmp_path):
+    """Three runs of one seed would have a spread of 0."""
+    seeds = tuple((f"seed-{seed}", dataclasses.replace(BASE, seed=seed)) for seed in range(3))
+    assert len(Comparison(name="c", title="C", runs=seeds).runs) == 3
+    with pytest.raises(InputError, match=r"runs that differ, got seed-1 and again alike"):
+        Comparison(name="c", title="C", runs=(*seeds, ("again", seeds[1][1])))
+    with pytest.raises(InputError, match="does --set give all of them one seed"):
+        load_experiment(f"{FOLDER / 'compare.py'}:motionscenes", ["seed=5"])
+
+
 def test_names_of_experiments_are_folders_of_their_own():
     names = [load_experiment(reference).name for reference in PUBLISHED]
     assert sorted(names) == sorted(set(names))

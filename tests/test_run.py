@@ -570,6 +570,40 @@ def test_unseen_classes_are_chosen_by_name(tiny_store):
         run.prepare(dataclasses.replace(data, val_unseen=()))
 
 
+def test_classes_without_clips_are_left_out_and_said(tiny_store, quick, tmp_path, capsys):
+    """Two classes of training lose their clips of validation, one of them those of the test too."""
+    path, names = tmp_path / "fewer.h5", class_names()
+    shutil.copy(tiny_store, path)
+    with h5py.File(path, "r+") as file:
+        parts, labels = file["parts"].asstr()[:], file["labels"][:]
+        seen = np.intersect1d(labels[parts == "val_seen"], labels[parts == "test_seen"])
+        file["parts"][np.isin(labels, seen[:2]) & (parts == "val_seen")] = "train"
+        file["parts"][(labels == seen[1]) & (parts == "test_seen")] = "train"
+        file["parts"].attrs["crc32"] = zlib.crc32(file["parts"][:].tobytes())
+        parts = file["parts"].asstr()[:]
+    competing = np.unique(labels[np.isin(parts, ["train", "test_unseen"])])
+    tested = np.unique(labels[np.isin(parts, ["test_seen", "test_unseen"])])
+    (row,) = run.run_experiment(dataclasses.replace(quick, data=StoreData(store=str(path))), tmp_path / "run")["rows"]
+    absent = sorted(names[k] for k in set(competing.tolist()) - set(tested.tolist()))
+    assert names[seen[1]] in absent
+    assert sorted(row["classes_without_clips"]) == absent
+    assert not set(absent) & set(row["recall"])
+    unvalidated = np.setdiff1d(labels[parts == "train"], labels[parts == "val_seen"])
+    validated = len(np.unique(labels[np.isin(parts, ["train", "val_unseen"])]))
+    assert set(seen[:2]) <= set(unvalidated)
+    said = f"quick: no validation clip of {names[unvalidated[0]]}"
+    assert said in (found := capsys.readouterr().err)
+    assert f"({len(unvalidated)} of {validated} classes): left out of S." in found
+
+
+def test_a_long_compilation_is_said_before_it_begins(quick, tmp_path, monkeypatch, capsys):
+    said = []
+    monkeypatch.setattr(torch, "compile", lambda loss: said.append(capsys.readouterr().err) or loss)
+    train = dataclasses.replace(quick.train, compile=True)
+    run.run_experiment(dataclasses.replace(quick, train=train), tmp_path / "run")
+    assert "quick: torch.compile compiles the loss during the first batch" in said[0]
+
+
 def test_a_class_both_trained_on_and_unseen_is_refused(tiny_store, tmp_path):
     for unseen, other in (("test_unseen", "val_seen"), ("val_unseen", "train")):
         path = tmp_path / f"{unseen}.h5"

@@ -124,7 +124,10 @@ def convert_command(
     """
     start = time.monotonic()
     tree = open_published(folder, LAYOUTS[layout], dataset, features, split)
+    complete = Path(out).exists()
     convert(tree, out, text_order)
+    if complete:
+        sys.stdout.write(f"{out} is complete already\n")
     figures = _figures(tree, out) | {"seconds": time.monotonic() - start}
     sys.stdout.write("\n".join(_lines(out, figures)) + "\n")
     if json_path is not None:

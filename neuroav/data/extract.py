@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from neuroav import __version__
-from neuroav.checks import NeuroavError, check_choice, fail
+from neuroav.checks import NeuroavError, check_choice, fail, some
 from neuroav.cluster import map_cluster
 from neuroav.data.encoders.choice import (
     AUDIO,
@@ -42,7 +42,7 @@ SETTINGS: dict[str, Any] = {
     "audio_rate": 16000,
     "neuroav": __version__,
 }
-_SHOWN = 3  # how many of a list of files an error names
+_SHOWN = 3  # how many reasons an error names
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,13 @@ def read_labels(path: str | os.PathLike[str], folder: str | os.PathLike[str]) ->
         raise fail(where, "at least one clip", "only a header", "Add one line 'file,label' per clip.")
     repeated = [file for file, count in Counter(row.file for row in rows).items() if count > 1]
     if repeated:
-        raise fail(where, "every file once", f"{_some(repeated)} more than once")
+        raise fail(where, "every file once", f"{some(repeated)} more than once")
     absent = [row.file for row in rows if not (Path(folder) / row.file).is_file()]
     if absent:
         raise fail(
             where,
             f"files below {folder}",
-            f"{len(absent)} of {len(rows)} absent: {_some(absent)}",
+            f"{len(absent)} of {len(rows)} absent: {some(absent)}",
             "Nothing was written.",
         )
     _check_parts(where, rows)
@@ -161,9 +161,16 @@ CLASSIC = EncoderChoice("classic")
 def describe_file(
     path: str, video: EncoderChoice = CLASSIC, audio: EncoderChoice = CLASSIC, align: bool = False
 ) -> _Described | str:
-    """Decode and describe one clip in a worker; a clip that can't be is answered by the reason, in one line."""
+    """Decode and describe one clip in a worker; a clip that can't be is answered by the reason, in one line.
+
+    Raises:
+        InputError: If an encoder's files can't be used here, which is no fault of the clip.
+    """
     from neuroav.events.io import read_clip
 
+    for choice, load in ((video, load_video_encoder), (audio, load_audio_encoder)):
+        if not choice.is_classic:
+            load(choice)
     try:
         rate = SETTINGS["audio_rate"] if audio.is_classic else load_audio_encoder(audio).rate
         clip = read_clip(path, size=tuple(SETTINGS["frame_size"]), rgb=True, audio_rate=rate)
@@ -400,7 +407,7 @@ def _report(
     size = Path(out).stat().st_size
     lines = [f"{out}: {len(table)} clips of {classes} classes, {video_s:.1f} s of video, {size / 1e6:.2f} MB"]
     if silent:
-        lines.append(f"{len(silent)} of {len(table)} clips have no sound and got a silent track: {_some(silent)}")
+        lines.append(f"{len(silent)} of {len(table)} clips have no sound and got a silent track: {some(silent)}")
     remarks = [row for row in table if row["notes"] not in ("", "no audio track")]
     if remarks:
         lines.append(f"{len(remarks)} of {len(table)} clips were decoded with a remark:")
@@ -426,7 +433,3 @@ def _write_json(path: str | None, report: dict[str, Any]) -> None:
     temporary = Path(f"{path}.tmp")
     temporary.write_text(json.dumps(report, indent=1) + "\n")
     os.replace(temporary, path)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

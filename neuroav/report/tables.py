@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from neuroav.checks import fail
+from neuroav.checks import fail, some
 
 Kind = Literal["percent", "count", "plain"]
 Row = Mapping[str, Any]
@@ -190,6 +190,7 @@ def _results_notes(rows: Sequence[Row], test_sets: Sequence[str]) -> tuple[str, 
     ]
     if clips := _clips_note(rows, test_sets):
         notes.append(clips)
+    notes += _empty_classes_notes(rows, test_sets)
     if "shuffled" in test_sets:
         notes.append("follows scene: share of shuffled clips given a class whose preferred scene is the one shown.")
     notes.append("rate: spikes per neuron and step, mean over layers; dead: silent neurons in the worst layer.")
@@ -225,6 +226,16 @@ def _clips_note(rows: Sequence[Row], test_sets: Sequence[str]) -> str:
             what = TEST_SETS.get(name)
             parts.append(f"{clips.mean:g}" if name == "test" else f"{name} {clips.mean:g}" + f" ({what})" * bool(what))
     return f"Clips tested: {', '.join(parts)}." if parts else ""
+
+
+def _empty_classes_notes(rows: Sequence[Row], test_sets: Sequence[str]) -> list[str]:
+    """Say which classes have no clip to recall."""
+    notes = []
+    for name in test_sets:
+        own = [row.get("classes_without_clips") or () for row in rows if row["test_set"] == name]
+        if empty := sorted({label for labels in own for label in labels}):
+            notes.append(f"{name}: no clip of {some(empty)} ({len(empty)} in all), left out of the means.")
+    return notes
 
 
 def _chance_note(rows: Sequence[Row]) -> str:

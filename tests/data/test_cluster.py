@@ -13,6 +13,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("distributed", reason="needs the extra 'cluster'")
 
@@ -21,6 +22,7 @@ from neuroav.checks import InputError
 from neuroav.cli import main
 from neuroav.cluster import map_cluster
 from neuroav.data import extract
+from neuroav.data.encoders import c3d, vggish
 from neuroav.data.store import Store
 
 CLIPS = 10
@@ -135,6 +137,45 @@ def test_every_clip_is_in_the_store_once_though_a_worker_is_killed(clips, two_wo
         a, b = one.load(), other.load()
         for key in ("audio", "video", "motion", "t_s", "labels", "offsets"):
             np.testing.assert_array_equal(getattr(a, key), getattr(b, key))
+
+
+def weights_of_encoders(folder):
+    """Options that choose C3D and VGGish, tiny and of random weights."""
+    torch.manual_seed(0)
+    for name, network in (("c3d", c3d.C3D(2, 8)), ("vggish", vggish.VGGish(4, 8, 4))):
+        torch.save(network.state_dict(), folder / f"{name}.pth")
+    return ["--video-encoder", f"c3d:{folder / 'c3d.pth'}", "--audio-encoder", f"vggish:{folder / 'vggish.pth'}"]
+
+
+def test_encoders_run_on_the_cluster_as_they_do_here(clips, two_workers, tmp_path, monkeypatch):
+    chosen = weights_of_encoders(tmp_path)
+    assert main(extract_argv(clips, tmp_path / "cluster.h5", *chosen, "--cluster", two_workers[0])) == 0
+    monkeypatch.setattr(extract, "map_processes", lambda f, items, *_, **__: ((item, f(item)) for item in items))
+    assert main(extract_argv(clips, tmp_path / "here.h5", *chosen)) == 0
+    with Store(tmp_path / "cluster.h5") as one, Store(tmp_path / "here.h5") as other:
+        assert one.names == other.names == [f"{i:02d}.mp4" for i in range(CLIPS)]
+        a, b = one.load(), other.load()
+        assert (a.video.shape[1], a.audio.shape[1]) == (8, 4)
+        for key in ("audio", "video"):
+            np.testing.assert_allclose(getattr(a, key), getattr(b, key), rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(a.motion, b.motion)
+
+
+def test_weights_that_a_worker_lacks_end_the_job_and_leave_no_clip_out(
+    clips, two_workers, tmp_path, monkeypatch, capsys
+):
+    chosen = weights_of_encoders(tmp_path)
+    load = extract._descriptors
+
+    def loaded_here_and_gone_there(*arguments):
+        found = load(*arguments)
+        (tmp_path / "c3d.pth").rename(tmp_path / "away.pth")
+        return found
+
+    monkeypatch.setattr(extract, "_descriptors", loaded_here_and_gone_there)
+    assert main(extract_argv(clips, tmp_path / "x.h5", *chosen, "--cluster", two_workers[0])) == 2
+    assert f"error: {tmp_path / 'c3d.pth'}: expected a file of weights" in capsys.readouterr().err
+    assert not (tmp_path / "x.h5").exists()
 
 
 def test_events_of_a_folder_come_from_the_cluster(clips, two_workers, tmp_path, capsys):

@@ -120,6 +120,13 @@ def test_another_order_split_or_archive_is_another_store(published, tmp_path):
         convert(tree, tmp_path / "s.h5", quiet=True)
 
 
+def test_a_complete_store_is_said_to_be_so(published, tmp_path, capsys):
+    argv = ["extract", "--from-avca", str(published.write_tree(tmp_path, sequences=False).folder)]
+    for said in (False, True):
+        assert main([*argv, "-o", str(tmp_path / "s.h5")]) == 0
+        assert ("s.h5 is complete already" in capsys.readouterr().out) is said
+
+
 def test_a_damaged_file_stops_the_conversion_and_keeps_what_is_done(published, tmp_path, capsys):
     published.write_tree(tmp_path)
     files = open_published(tmp_path, SEQUENCES).files()[4]

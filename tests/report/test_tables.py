@@ -129,3 +129,10 @@ def test_nothing_evaluated_is_said():
 def test_row_without_model_is_named():
     with pytest.raises(InputError, match=r"rows\[1\] with model and test_set, got keys hm"):
         tables.results_table([score(), {"hm": 0.1}])
+
+
+def test_classes_without_clips_are_said():
+    rows = [score(seed=i, classes_without_clips=[f"class {k}" for k in range(4 + i)]) for i in range(2)]
+    said = "test: no clip of class 0, class 1, class 2 and 2 more (5 in all), left out of the means."
+    assert said in tables.results_table(rows).notes
+    assert not any("no clip" in note for note in tables.results_table([score(classes_without_clips=[])]).notes)
