@@ -1,7 +1,8 @@
 """Every system of ``neuroav.models`` under one protocol: MotionScenes ``small`` and a simulated UCF-GZSL.
 
 Command:  ``neuroav run experiments/compare.py:all``; stopped and given again it goes on. One half of it:
-          ``:motionscenes`` or ``:simulated``.
+          ``:motionscenes`` or ``:simulated``, the latter also as ``--set data.simulate.benchmark=vggsound --set
+          data.store=vggsound.h5 --out runs/vggsound``.
 Device:   CPU, about 40 minutes on two cores.
 Settings: one stage of 300 steps of 64 clips, Adam 1e-3 falling tenfold after three quarters, the same batches for all.
           Sizes are the published ones, but MDFT has width 128 and the deep transformers (TCaF, EZ-AVGZL, SACMA,
