@@ -1,14 +1,17 @@
 """Runs on the published features, converted once.
 
 Command: ``neuroav extract --from-avca avgzsl_benchmark_datasets --dataset ucf --features main -o ucf.h5``, then
-         ``neuroav run experiments/published.py:pooled --set data.store=ucf.h5``.
+         ``neuroav run experiments/published.py:pooled --set data.store=ucf.h5``. Over three seeds: ``pooled_seeds``
+         and ``tcaf_seeds``.
 Device:  CPU. Minutes.
 The test set's name says which data set, features, split and order of class vectors a score belongs to.
 """
 
+from dataclasses import replace
+
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.baselines.tcaf import TCAFConfig
-from neuroav.config import Experiment, StoreData
+from neuroav.config import Comparison, Experiment, StoreData
 from neuroav.data.windows import Crops
 from neuroav.train.loop import TrainConfig
 
@@ -37,3 +40,18 @@ def tcaf_activitynet() -> Experiment:
     steps = Crops(train=60, test=300)
     name = "published-tcaf-activitynet"
     return Experiment(name=name, data=DATA, model="tcaf", config=config, train=train, steps=steps)
+
+
+def pooled_seeds() -> Comparison:
+    """``pooled`` with three seeds."""
+    return _seeds(pooled())
+
+
+def tcaf_seeds() -> Comparison:
+    """``tcaf`` with three seeds."""
+    return _seeds(tcaf())
+
+
+def _seeds(experiment: Experiment) -> Comparison:
+    runs = tuple((f"seed-{seed}", replace(experiment, seed=seed)) for seed in range(3))
+    return Comparison(name=f"{experiment.name}-seeds", title="Three seeds", runs=runs)

@@ -450,6 +450,8 @@ def run_experiment(experiment: Experiment, out: Path, watches: Sequence[Watch] =
             train(experiment, prepare(experiment.data, experiment.class_vectors), out, group)
             return {}
         with claimed(out, experiment):
+            if (out / "stage1.safetensors").exists():
+                sys.stderr.write(f"{experiment.name}: going on in {out}, where a run of the same experiment stopped\n")
             save_json(out / "config.json", to_json(experiment))
             save_json(out / "versions.json", versions() | {"device": group.device_name, "processes": str(group.size)})
             task = prepare(experiment.data, experiment.class_vectors)

@@ -111,6 +111,14 @@ def test_a_comparison_makes_no_run_twice(tmp_path):
         load_experiment(f"{FOLDER / 'compare.py'}:motionscenes", ["seed=5"])
 
 
+@pytest.mark.parametrize("name", ["pooled", "tcaf"])
+def test_published_features_have_their_runs_of_three_seeds(name):
+    reference, data = f"{FOLDER / 'published.py'}:{name}", ["data.store=mine.h5"]
+    runs = load_experiment(f"{reference}_seeds", data).runs
+    assert [experiment.seed for _, experiment in runs] == [0, 1, 2]
+    assert {dataclasses.replace(experiment, seed=0) for _, experiment in runs} == {load_experiment(reference, data)}
+
+
 def test_names_of_experiments_are_folders_of_their_own():
     names = [load_experiment(reference).name for reference in PUBLISHED]
     assert sorted(names) == sorted(set(names))

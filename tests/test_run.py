@@ -174,7 +174,7 @@ def test_the_same_seed_gives_the_same_digits_and_another_seed_others(make, folde
     assert [e["loss"] for e in epochs(tmp_path / "other")] != [e["loss"] for e in epochs(folders["one"])]
 
 
-def test_a_run_killed_in_each_stage_ends_with_the_same_digits(make, folders, tmp_path):
+def test_a_run_killed_in_each_stage_ends_with_the_same_digits(make, folders, tmp_path, capsys):
     out = tmp_path / "run"
     save_json(tmp_path / "experiment.json", to_json(make("two")))
 
@@ -191,7 +191,9 @@ def test_a_run_killed_in_each_stage_ends_with_the_same_digits(make, folders, tmp
     assert (out / "stage2.safetensors").exists()
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"stage": 2, "ind')  # a line torn by a kill
+    capsys.readouterr()
     run.run_experiment(make("two"), out)
+    assert f"two: going on in {out}, where a run of the same experiment stopped" in capsys.readouterr().err
     assert_same_run(out, folders["two"])
     assert {p.name for p in out.iterdir()} == {p.name for p in folders["two"].iterdir()}
 

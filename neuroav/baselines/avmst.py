@@ -289,7 +289,8 @@ class AsPublished(pair.AsPublished):
             InputError: If audio and video have different numbers of steps.
         """
         if len(batch.audio) != len(batch.video):
-            raise fail("AVMST", "audio and video on the same steps", "different lengths", "Align them in the store.")
+            remedy = "Extract the clips with --align, or take features that share their steps."
+            raise fail("AVMST", "audio and video on the same steps", "different lengths", remedy)
         steps = (batch.audio.values.transpose(0, 1), batch.video.values.transpose(0, 1), batch.video.valid.t())
         return Clips(*averages(batch), batch.text, *steps)
 

@@ -321,6 +321,8 @@ class StoreWriter:
             with blocks.room_for(self.path):
                 with FileSink(temporary) as sink, h5py.File(sink, "w", rdcc_nbytes=2**24) as file:
                     self._write_tables(file)
+                    file.flush()
+                    sink.check()  # offsets are read back
                     self._write_steps(file, sink)
                     file.attrs.update(
                         format=np.bytes_(FORMAT), version=VERSION, crc32=zlib.crc32(b"".join(said.values()))

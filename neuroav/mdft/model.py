@@ -161,7 +161,8 @@ class MDFT(nn.Module):
         valid = getattr(batch, self.config.modalities[0]).valid
         inputs = {m: getattr(batch, m).values for m in self.encoder}
         if any(x.shape[0] != valid.shape[0] for x in inputs.values()):
-            raise fail("MDFT", "audio and video on the same steps", "different lengths", "Align them in the store.")
+            remedy = "Extract the clips with --align, or take features that share their steps."
+            raise fail("MDFT", "audio and video on the same steps", "different lengths", remedy)
         features = {m: self.encoder[m](x, valid) for m, x in inputs.items()}
         summary, knowledge = self._scene(features, valid)
         traces = self._motion(batch, features, summary, valid)

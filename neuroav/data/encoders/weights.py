@@ -70,7 +70,9 @@ def _line(error: Exception) -> str:
     for start in ("WeightsUnpickler error: ", "Unsupported global: "):
         if start in text:
             text = text.split(start, 1)[1]
-    return text.split(" was not an allowed")[0].split(" Please file")[0][:120]
+    for rest in (" was not an allowed", " Please file", " Check the documentation"):
+        text = text.split(rest)[0]
+    return text[:120]
 
 
 def fit_weights(where: str, module: nn.Module, state: Mapping[str, Tensor], prefix: str = "") -> None:
