@@ -200,7 +200,7 @@ def test_training_moves_the_branches_and_their_threshold():
 
 
 def test_what_cannot_be_run_is_refused():
-    with pytest.raises(InputError, match="AVMST: expected audio and video on the same steps, got .* with --align"):
+    with pytest.raises(InputError, match=r"AVMST: expected audio and video on the same steps, got .* with --align"):
         model_of().distances(batch_of(audio_steps=4), rand(2, 9))
     unequal = dataclasses.replace(SPEC, audio_dim=WIDTH + 1)
     with pytest.raises(InputError, match=r"AVMST: expected audio and video of one width, got 7 and 6\. As released"):
