@@ -45,7 +45,9 @@ class Progress:
         of = f"/{self.total}" if self.total is not None else ""
         extra = "".join(f", {k} {v:.4g}" if isinstance(v, float) else f", {k} {v}" for k, v in figures.items())
         rate = self.done / elapsed if elapsed > 0 else 0.0
-        sys.stderr.write(f"{self.title}: {self.done}{of} {self.unit} ({rate:.3g}/s, {elapsed:.0f} s{extra})\n")
+        to_do = (self.total or 0) - self.done
+        left = f", {to_do / rate:.0f} s left" if rate > 0 and to_do > 0 else ""
+        sys.stderr.write(f"{self.title}: {self.done}{of} {self.unit} ({rate:.3g}/s, {elapsed:.0f} s{left}{extra})\n")
         sys.stderr.flush()
 
     def __enter__(self) -> Progress:
