@@ -13,6 +13,8 @@ from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.baselines.tcaf import TCAFConfig
 from neuroav.config import Comparison, Experiment, StoreData
 from neuroav.data.windows import Crops
+from neuroav.mdft.model import MDFTConfig
+from neuroav.mdft.motion import FeatureEvents
 from neuroav.train.loop import TrainConfig
 
 DATA = StoreData(store="store.h5")
@@ -40,6 +42,11 @@ def tcaf_activitynet() -> Experiment:
     steps = Crops(train=60, test=300)
     name = "published-tcaf-activitynet"
     return Experiment(name=name, data=DATA, model="tcaf", config=config, train=train, steps=steps)
+
+
+def mdft() -> Experiment:
+    """MDFT, events from features. VGGish/C3D sequences have to be converted with ``--align``."""
+    return Experiment(name="published-mdft", data=DATA, config=MDFTConfig(events=FeatureEvents()))
 
 
 def pooled_seeds() -> Comparison:

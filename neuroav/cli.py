@@ -23,7 +23,7 @@ EXAMPLES = """examples:
   neuroav energy runs/mdft --out runs/energy     operations, estimated and measured energy
 """
 
-OF_CLIPS = ("folder", "labels", "workers", "cluster", "video_encoder", "audio_encoder", "align")
+OF_CLIPS = ("folder", "labels", "workers", "cluster", "video_encoder", "audio_encoder")
 PUBLISHED = ("dataset", "split", "text_order")  # options of --from-avca and --from-tcaf alone
 
 
@@ -95,7 +95,7 @@ def _extract(args: argparse.Namespace) -> int:
     if args.from_avca is not None or args.from_tcaf is not None:
         return _convert(args)
     if args.simulate is not None:
-        _refuse(args, "neuroav extract --simulate", "no clips and none of their options", (*OF_CLIPS, *PUBLISHED))
+        _refuse(args, "neuroav extract --simulate", "no options of clips or archives", (*OF_CLIPS, "align", *PUBLISHED))
         from neuroav.data.synthetic import simulate_command
 
         return simulate_command(
@@ -139,6 +139,7 @@ def _convert(args: argparse.Namespace) -> int:
         features=args.features,
         split=args.split,
         text_order=args.text_order or "by_name",
+        align=args.align,
         json_path=args.json,
     )
 

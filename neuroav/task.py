@@ -140,7 +140,8 @@ def _prepare_store(data: StoreData) -> Task:
 def _test_set(settings: dict[str, Any]) -> str:
     """Name a store's test set such that results that can't be compared have different names."""
     if "text_order" in settings:
-        return "{data_set}, {features} features, {split} split, class vectors {text_order}".format_map(settings)
+        name = "{data_set}, {features} features, {split} split, class vectors {text_order}".format_map(settings)
+        return f"{name}, sound on the video's steps" if settings.get("aligned") else name
     return settings.get("simulated", "test")
 
 

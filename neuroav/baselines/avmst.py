@@ -279,18 +279,16 @@ class AsPublished(pair.AsPublished):
             check_range("AsPublished", name, getattr(self, name), 1)
 
     def build(self, spec: DataSpec, dim: int) -> nn.Module:
-        """Make the spiking branches."""
+        """Make the spiking branches.
+
+        Raises:
+            InputError: If audio and video have steps of their own.
+        """
+        spec.need_shared_steps("AVMST")
         return OwnBranches(spec, dim, self)
 
     def clips(self, batch: Batch) -> Clips:
-        """The branches are shown a clip's steps.
-
-        Raises:
-            InputError: If audio and video have different numbers of steps.
-        """
-        if len(batch.audio) != len(batch.video):
-            remedy = "Extract the clips with --align, or take features that share their steps."
-            raise fail("AVMST", "audio and video on the same steps", "different lengths", remedy)
+        """The branches are shown a clip's steps."""
         steps = (batch.audio.values.transpose(0, 1), batch.video.values.transpose(0, 1), batch.video.valid.t())
         return Clips(*averages(batch), batch.text, *steps)
 

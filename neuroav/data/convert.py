@@ -15,7 +15,16 @@ import numpy as np
 
 from neuroav import __version__
 from neuroav.checks import fail
-from neuroav.data.readers import AVERAGED, BENCHMARKS, SEQUENCES, ClassFiles, Layout, Published, open_published
+from neuroav.data.readers import (
+    AVERAGED,
+    BENCHMARKS,
+    SEQUENCES,
+    ClassFiles,
+    Layout,
+    Published,
+    PublishedClip,
+    open_published,
+)
 from neuroav.data.splits import PARTS
 from neuroav.data.store import ClipRecord, Store, StoreWriter, check_complete
 from neuroav.data.synthetic import class_list
@@ -24,7 +33,13 @@ from neuroav.progress import Progress
 LAYOUTS: dict[str, Layout] = {"avca": AVERAGED, "tcaf": SEQUENCES}
 
 
-def convert(tree: Published, out: str | os.PathLike[str], text_order: str = "by_name", quiet: bool = False) -> None:
+def convert(
+    tree: Published,
+    out: str | os.PathLike[str],
+    text_order: str = "by_name",
+    quiet: bool = False,
+    align: bool = False,
+) -> None:
     """Write the clips of a published archive to the store ``out``; an interrupted conversion goes on.
 
     The store has every class name of the archive, so a label is the published label code, and its parts are the five
@@ -36,13 +51,15 @@ def convert(tree: Published, out: str | os.PathLike[str], text_order: str = "by_
         out: The store; if it is complete already and of the same settings and files, nothing is done.
         text_order: ``by_name``, or ``legacy`` for the released pipelines' order of word vectors.
         quiet: Show no progress.
+        align: Bring sound onto the steps of the video, as models such as MDFT need that compare the two step by step;
+            otherwise each keeps its own (VGGish 0.96 s, C3D 0.64 s). The store and results on it say so.
 
     Raises:
         InputError: If a file is missing or damaged, a clip's name occurs twice, or ``out`` is something else.
         OutputError: If there is no room; what was written stays.
     """
     files, vectors = tree.files(), tree.class_vectors(text_order)
-    settings = settings_of(tree, files, text_order)
+    settings = settings_of(tree, files, text_order) | ({"aligned": True} if align else {})
     if Path(out).exists():
         check_complete(out, settings, tree.class_names, vectors)
         return
@@ -65,18 +82,25 @@ def convert(tree: Published, out: str | os.PathLike[str], text_order: str = "by_
                     found = f"{clip.name!r} also in {place.part}/{place.label}"
                     raise fail(str(each.audio), "clips that occur once", found, "Is the archive unpacked twice?")
                 if clip.name not in before:
-                    writer.write(
-                        ClipRecord(
-                            name=clip.name,
-                            label=clip.label,
-                            part=clip.part,
-                            t_s=clip.video_t_s,
-                            video=clip.video,
-                            audio=clip.audio,
-                            audio_t_s=clip.audio_t_s,
-                        )
-                    )
+                    writer.write(_record(clip, align))
             bar.update(1, clips=len(writer.done))
+
+
+def _record(clip: PublishedClip, align: bool) -> ClipRecord:
+    audio, own_t_s = clip.audio, None if align else clip.audio_t_s
+    if align:
+        from neuroav.data.encoders.windows import on_steps
+
+        audio = on_steps(clip.audio_t_s, audio, clip.video_t_s)
+    return ClipRecord(
+        name=clip.name,
+        label=clip.label,
+        part=clip.part,
+        t_s=clip.video_t_s,
+        video=clip.video,
+        audio=audio,
+        audio_t_s=own_t_s,
+    )
 
 
 def settings_of(tree: Published, files: list[ClassFiles], text_order: str) -> dict[str, Any]:
@@ -102,6 +126,7 @@ def convert_command(
     features: str | None = None,
     split: str | None = None,
     text_order: str = "by_name",
+    align: bool = False,
     json_path: str | None = None,
 ) -> int:
     """Run ``neuroav extract --from-avca DIR`` or ``--from-tcaf DIR``: write the store ``out`` and say what is in it.
@@ -114,6 +139,7 @@ def convert_command(
         features: ``main`` or ``cls``; default the only ones there.
         split: ``main`` or ``cls``; default that of the features.
         text_order: ``by_name`` or ``legacy``.
+        align: Bring sound onto the steps of the video.
         json_path: Also write the printed figures as JSON.
 
     Returns:
@@ -125,7 +151,7 @@ def convert_command(
     start = time.monotonic()
     tree = open_published(folder, LAYOUTS[layout], dataset, features, split)
     complete = Path(out).exists()
-    convert(tree, out, text_order)
+    convert(tree, out, text_order, align=align)
     if complete:
         sys.stdout.write(f"{out} is complete already\n")
     figures = _figures(tree, out) | {"seconds": time.monotonic() - start}

@@ -138,6 +138,7 @@ class ClipData:
             text_dim=self.class_vectors.shape[1],
             motion_shape=motion,
             events_per_step=self.events_per_step,
+            shared_steps=self._clock.agrees_with(self._audio_clock),
         )
 
     def expect(self, batches: Iterable[np.ndarray]) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neuroav.checks import fail
+
 
 @dataclass(frozen=True)
 class Sequence:
@@ -94,6 +96,7 @@ class DataSpec:
         text_dim: width of the class vectors.
         motion_shape: ``(P, H, W)`` of the event counts, or ``None`` without pixels.
         events_per_step: mean number of events per valid step of the training clips.
+        shared_steps: whether audio and video of each clip have the same steps at the same times.
     """
 
     audio_dim: int
@@ -101,3 +104,14 @@ class DataSpec:
     text_dim: int
     motion_shape: tuple[int, int, int] | None = None
     events_per_step: float = 1.0
+    shared_steps: bool = True
+
+    def need_shared_steps(self, where: str) -> None:
+        """Refuse data on which audio and video can't be compared step by step.
+
+        Raises:
+            InputError: If each has steps of its own.
+        """
+        if not self.shared_steps:
+            remedy = "Extract or convert the clips with --align, or take features that share their steps."
+            raise fail(where, "audio and video on the same steps", "steps of their own for each", remedy)

@@ -36,6 +36,10 @@ class Clock(NamedTuple):
     offsets: Tensor
     step_s: float
 
+    def agrees_with(self, other: Clock) -> bool:
+        """Whether both have the same steps, at times that differ by less than a millisecond."""
+        return torch.equal(self.offsets, other.offsets) and torch.allclose(self.t_s, other.t_s, rtol=0, atol=1e-3)
+
     @classmethod
     def of(cls, t_s: np.ndarray, offsets: np.ndarray) -> Clock:
         """Measure the step of some clips."""

@@ -114,6 +114,8 @@ class MDFT(nn.Module):
             raise fail("MDFT", "modalities out of 'audio', 'video'", repr(names))
         if not config.context and config.motion is None:
             raise fail("MDFT", "a scene or a motion stream", "context=False and motion=None")
+        if len(names) > 1:
+            spec.need_shared_steps("MDFT")
         widths = {"audio": spec.audio_dim, "video": spec.video_dim}
         self.encoder = nn.ModuleDict({m: MLP(widths[m], dim, dim, dropout=config.dropout) for m in self._encoded()})
         self.scene = None if config.scene is None else config.scene.build(dim, names)
@@ -160,9 +162,6 @@ class MDFT(nn.Module):
         """
         valid = getattr(batch, self.config.modalities[0]).valid
         inputs = {m: getattr(batch, m).values for m in self.encoder}
-        if any(x.shape[0] != valid.shape[0] for x in inputs.values()):
-            remedy = "Extract the clips with --align, or take features that share their steps."
-            raise fail("MDFT", "audio and video on the same steps", "different lengths", remedy)
         features = {m: self.encoder[m](x, valid) for m, x in inputs.items()}
         summary, knowledge = self._scene(features, valid)
         traces = self._motion(batch, features, summary, valid)

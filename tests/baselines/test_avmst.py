@@ -32,11 +32,11 @@ def rand(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def batch_of(audio_steps=T):
+def batch_of():
     """Ragged clips: 5, 3 and 4 steps."""
     valid = torch.arange(T)[:, None] < torch.tensor([5, 3, 4])
     video = Sequence(rand(T, B, WIDTH, seed=1) * valid[..., None], torch.arange(T)[:, None].expand(T, B), valid)
-    audio = Sequence(*(x[:audio_steps] for x in (2 * rand(T, B, WIDTH, seed=2) * valid[..., None], video.t_s, valid)))
+    audio = Sequence(2 * rand(T, B, WIDTH, seed=2) * valid[..., None], video.t_s, valid)
     return Batch(audio, video, None, torch.arange(B), rand(B, 9, seed=3))
 
 
@@ -201,7 +201,7 @@ def test_training_moves_the_branches_and_their_threshold():
 
 def test_what_cannot_be_run_is_refused():
     with pytest.raises(InputError, match=r"AVMST: expected audio and video on the same steps, got .* with --align"):
-        model_of().distances(batch_of(audio_steps=4), rand(2, 9))
+        AVMST(dataclasses.replace(SPEC, shared_steps=False), AVMSTConfig(**SMALL))
     unequal = dataclasses.replace(SPEC, audio_dim=WIDTH + 1)
     with pytest.raises(InputError, match=r"AVMST: expected audio and video of one width, got 7 and 6\. As released"):
         AVMST(unequal, AVMSTConfig(**SMALL, reading=AsReleased(hidden=HIDDEN)))

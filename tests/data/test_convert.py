@@ -215,3 +215,32 @@ def test_results_name_the_order_of_the_class_vectors(published, tmp_path, order)
     assert row["text_order"] == order
     assert row["test_set"] == f"ucf, cls features, main split, class vectors {order}"
     assert row["num_clips"] == 12
+
+
+def test_sound_brought_onto_the_steps_of_the_video_is_what_mdft_can_read(published, tmp_path, capsys):
+    written = published.write_tree(tmp_path)
+    out, command = tmp_path / "s.h5", ["extract", "--from-tcaf", str(tmp_path), "--split", "main", "-o"]
+    assert main([*command, str(out), "--align"]) == 0
+    with Store(out) as store:
+        rows = {row[0]: row for rows in written.clips.values() for row in rows}
+        for i, name in enumerate(store.names):
+            _, audio, video = rows[name]
+            clip = store.clip(i)
+            assert len(clip.audio) == len(clip.video) == len(video)
+            starts = np.minimum(np.arange(len(video)) * 0.64 // 0.96, len(audio) - 1).astype(int)
+            ends = np.minimum(((np.arange(len(video)) + 1) * 0.64 - 1e-6) // 0.96, len(audio) - 1).astype(int)
+            alone = starts == ends  # steps within one window of sound, or behind the last
+            np.testing.assert_allclose(clip.audio[alone], audio[starts[alone]], rtol=1e-6)
+            assert (~alone).any() == (len(video) > 1 and len(audio) > 1)
+    with pytest.raises(InputError, match=r"aligned \(True there, None now\)"):
+        convert(open_published(tmp_path, SEQUENCES, split="main"), out, quiet=True)
+    experiment = str(Path(__file__).resolve().parents[2] / "experiments" / "published.py")
+    assert main([*command, str(tmp_path / "own.h5")]) == 0
+    settings = ["config.dim=32", "train.epochs=1", "train.batches=2", "train.batch_size=16"]
+    for store, end in (("own.h5", 2), ("s.h5", 0)):
+        options = [word for value in [*settings, f"data.store={tmp_path / store}"] for word in ("--set", value)]
+        capsys.readouterr()
+        assert main(["run", f"{experiment}:mdft", *options, "--out", str(tmp_path / f"run-{store}")]) == end
+        assert ("Extract or convert the clips with --align" in capsys.readouterr().err) == (end == 2)
+    rows = json.loads((tmp_path / "run-s.h5" / "results.json").read_text())["rows"]
+    assert rows[0]["test_set"].endswith("class vectors by_name, sound on the video's steps")

@@ -40,6 +40,11 @@ def test_audio_with_steps_of_its_own_is_padded_by_itself(clips):
     own = replace(clips, audio=audio, audio_t_s=times, audio_offsets=np.cumsum([0, *lengths]), motion=None)
     data = ClipData(own, Statistics.of(own), VECTORS)
     assert data.spec.motion_shape is None
+    assert not data.spec.shared_steps
+    alike = replace(clips, audio_t_s=clips.t_s, audio_offsets=clips.offsets)
+    assert ClipData(alike, Statistics.of(clips), VECTORS).spec.shared_steps
+    late = replace(clips, audio_t_s=clips.t_s + 0.1, audio_offsets=clips.offsets)
+    assert not ClipData(late, Statistics.of(clips), VECTORS).spec.shared_steps
     assert data.events_per_step == 1
     batch = data.batch(np.array([2, 0]))
     assert batch.motion is None

@@ -233,7 +233,7 @@ def test_the_command_line_simulates(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["clips", "--simulate", "ucf"], "expected no clips and none of their options, got --folder"),
+        (["clips", "--simulate", "ucf"], "expected no options of clips or archives, got --folder"),
         (["--features", "cls"], "none of the options of --simulate or --from-avca, got --features"),
         (
             ["clips"],
