@@ -3,12 +3,13 @@
 Command:  ``neuroav run experiments/compare.py:all``; stopped and given again it goes on. One half of it:
           ``:motionscenes`` or ``:simulated``, the latter also as ``--set data.simulate.benchmark=vggsound --set
           data.store=vggsound.h5 --out runs/vggsound``.
-Device:   CPU, about 40 minutes on two cores.
+Device:   CPU, about an hour on two cores, half of it in the deep transformers.
 Settings: one stage of 300 steps of 64 clips, Adam 1e-3 falling tenfold after three quarters, the same batches for all.
           Sizes are the published ones, but MDFT has width 128 and the deep transformers (TCaF, EZ-AVGZL, SACMA,
           Perceiver) have 2 layers of 6, to fit the time; EZ-AVGZL has its optimised class vectors. Three seeds on
           MotionScenes, one on the simulated set.
-Results:  ``experiments/results/compare.json`` and ``.md``, by ``python experiments/compare.py runs/compare``.
+Results:  ``experiments/results/compare.json`` and ``.md``, by ``python experiments/compare.py runs/compare``, of the runs
+          that are finished there.
 
 It compares systems at an equal, small budget, not at their best. Only MDFT, its controls and ``pooled`` read the events
 of MotionScenes; the others get the averages or sequences of its video and audio descriptors. The simulated set has no
@@ -105,12 +106,16 @@ def all() -> Comparison:
 
 
 def main(folder: Path) -> None:
-    """Keep the results of a finished comparison."""
-    results = load_json(folder / "results.json")
-    rows = [{k: v for k, v in row.items() if k not in ("recall", "layers")} for row in results["rows"]]
-    save_json(RESULTS / "compare.json", {"versions": results["versions"], "note": results["note"], "rows": rows})
-    head = f"# {results['title']}\n\n`neuroav run experiments/compare.py:all`. {results['note']}\n\n"
-    (RESULTS / "compare.md").write_text(head + format_markdown(results_table(results["rows"])), encoding="utf-8")
+    """Keep the results of the finished runs."""
+    wanted = all()
+    done = [load_json(path) for run, _ in wanted.runs if (path := folder / run / "results.json").exists()]
+    rows = [row for results in done for row in results["rows"]]
+    kept = [{k: v for k, v in row.items() if k not in ("recall", "layers")} for row in rows]
+    save_json(RESULTS / "compare.json", {"versions": done[0]["versions"], "note": wanted.note, "rows": kept})
+    missing = [run for run, _ in wanted.runs if not (folder / run / "results.json").exists()]
+    note = f" Not run: {', '.join(missing)}." if missing else ""
+    head = f"# {wanted.title}\n\n`neuroav run experiments/compare.py:all`. {wanted.note}{note}\n\n"
+    (RESULTS / "compare.md").write_text(head + format_markdown(results_table(rows)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ QUIET = (
     "--disable-sync",
     "--no-first-run",
     "--enable-logging=stderr",
-    "--virtual-time-budget=2000",
+    "--virtual-time-budget=8000",
     "--dump-dom",
 )
 PROBE = """<script>
-addEventListener("load", () => setTimeout(() => {
+const probe = () => {
   const player = document.querySelector(".player"), screens = player.querySelector(".screens");
   const frame = Number(player.dataset.frame);
   const button = player.querySelector("button").textContent;
@@ -40,7 +40,13 @@ addEventListener("load", () => setTimeout(() => {
     cursors: document.querySelectorAll(".cursor").length,
     overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
   });
-}, 1000));
+};
+let tries = 0;
+const wait = () => {  // a busy machine may take its time to show a frame
+  const begun = Number(document.querySelector(".player").dataset.frame) > 0;
+  if (begun || tries++ > 40) probe(); else setTimeout(wait, 100);
+};
+addEventListener("load", () => setTimeout(wait, 1000));
 </script>"""
 
 

@@ -41,7 +41,7 @@ def alone(kill, killer, tmp_path_factory):
 
 def test_a_run_killed_at_random_times_ends_like_one_left_alone(kill, killer, alone, tmp_path):
     expected, seconds = alone
-    assert killer.kill_at_random(tmp_path / "run", 4, random.Random(0), 0.6 * seconds) > 1
+    assert killer.kill_at_random(tmp_path / "run", 4, random.Random(0), 0.3 * seconds) > 1
     killer.finish(tmp_path / "run")
     assert kill.outcome(tmp_path / "run") == expected
 
