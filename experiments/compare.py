@@ -8,8 +8,8 @@ Settings: one stage of 300 steps of 64 clips, Adam 1e-3 falling tenfold after th
           Sizes are the published ones, but MDFT has width 128 and the deep transformers (TCaF, EZ-AVGZL, SACMA,
           Perceiver) have 2 layers of 6, to fit the time; EZ-AVGZL has its optimised class vectors. Three seeds on
           MotionScenes, one on the simulated set.
-Results:  ``experiments/results/compare.json`` and ``.md``, by ``python experiments/compare.py runs/compare``, of the runs
-          that are finished there.
+Results:  ``experiments/results/compare.json`` and ``.md``, by ``python experiments/compare.py runs/compare``, of the
+          runs that are finished there.
 
 It compares systems at an equal, small budget, not at their best. Only MDFT, its controls and ``pooled`` read the events
 of MotionScenes; the others get the averages or sequences of its video and audio descriptors. The simulated set has no
