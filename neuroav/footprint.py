@@ -77,7 +77,8 @@ class Candidate:
 def candidates(source: str, tasks: dict[str, Task]) -> list[Candidate]:
     """Models behind a run directory, the directory of a comparison, or ``FILE.py:NAME``.
 
-    An experiment whose finished run lies in ``runs/NAME`` is taken from there; any other has its initial weights.
+    An experiment whose finished run lies where ``neuroav run`` puts it is taken from there; any other has its initial
+    weights.
 
     Args:
         source: What the user named.
@@ -91,8 +92,10 @@ def candidates(source: str, tasks: dict[str, Task]) -> list[Candidate]:
         folders = _runs_in(folder)
         return [_trained(source, each, tasks) for each in folders]
     asked = load_experiment(source)
-    experiments = [each for _, each in asked.runs] if isinstance(asked, Comparison) else [asked]
-    return [_of_experiment(source, each, tasks) for each in experiments]
+    folder = Path("runs") / asked.name
+    if isinstance(asked, Comparison):
+        return [_of_experiment(source, each, folder / below, tasks) for below, each in asked.runs]
+    return [_of_experiment(source, asked, folder, tasks)]
 
 
 def _runs_in(folder: Path) -> list[Path]:
@@ -105,8 +108,7 @@ def _runs_in(folder: Path) -> list[Path]:
     return found
 
 
-def _of_experiment(source: str, experiment: Experiment, tasks: dict[str, Task]) -> Candidate:
-    folder = Path("runs") / experiment.name
+def _of_experiment(source: str, experiment: Experiment, folder: Path, tasks: dict[str, Task]) -> Candidate:
     if run.finished(folder, experiment):
         return _trained(source, folder, tasks)
     task = _task(experiment, tasks)
@@ -128,9 +130,9 @@ def _trained(source: str, folder: Path, tasks: dict[str, Task]) -> Candidate:
 
 
 def _task(experiment: Experiment, tasks: dict[str, Task]) -> Task:
-    key = json.dumps(to_json(experiment.data))
+    key = json.dumps([to_json(experiment.data), to_json(experiment.class_vectors)])
     if key not in tasks:
-        tasks[key] = prepare(experiment.data)
+        tasks[key] = prepare(experiment.data, experiment.class_vectors)
     return tasks[key]
 
 
@@ -144,7 +146,8 @@ def _candidate(
     scores: dict[str, dict[str, float]],
 ) -> Candidate:
     parts = next(iter(task.parts.values()))
-    data = task.data(np.concatenate([parts["test_seen"], parts["test_unseen"]]), statistics)
+    test = np.concatenate([parts["test_seen"], parts["test_unseen"]])
+    data = task.data(test, statistics, experiment.steps.evaluation())
     classes = np.union1d(*run.competing(task, two_stage))
     return Candidate(source, experiment, model, data, data.class_vectors[torch.from_numpy(classes)], task, scores)
 

@@ -35,7 +35,7 @@ from neuroav.gzsl.curve import bootstrap_intervals, seen_unseen_curve
 from neuroav.gzsl.metrics import confusion_matrix, follows_scene_share
 from neuroav.gzsl.protocol import GZSLResult, evaluate_gzsl
 from neuroav.gzsl.scores import calibrated_prediction
-from neuroav.processes import took_lock
+from neuroav.processes import num_cores, took_lock
 from neuroav.progress import Progress
 from neuroav.task import Task, prepare
 from neuroav.train.checkpoint import TEMPORARY, load_json, load_tensors, replacing, save_json, save_tensors, writing
@@ -646,7 +646,7 @@ def eval_command(run_dir: str, json_path: str | None) -> int:
 
 def checked_workers(where: str, workers: int | None) -> int:
     """Return how many runs go side by side; ``None`` is one a core."""
-    workers = (os.cpu_count() or 1) if workers is None else workers
+    workers = num_cores() if workers is None else workers
     check_range(where, "workers", workers, low=1)
     return workers
 

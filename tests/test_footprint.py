@@ -15,7 +15,9 @@ from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.checks import InputError
 from neuroav.cli import main
 from neuroav.config import Comparison, Experiment, MotionScenesData, to_json
+from neuroav.data.class_vectors import Optimised
 from neuroav.data.motionscenes import MotionScenesConfig
+from neuroav.data.windows import Crops
 from neuroav.energy.measure import MeterError, Plan
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FeatureEvents, MLPLayers, SpikingLayers
@@ -171,6 +173,24 @@ def test_a_folder_of_runs_is_all_of_them(folder, tmp_path):
         (other / "config.json").write_text(json.dumps(config | {"seed": seed}))
     found = footprint.candidates(str(tmp_path), {})
     assert [one.experiment.seed for one in found] == [0, 1]
+
+
+def test_a_finished_run_of_a_comparison_is_found_in_its_folder(make, folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder, tmp_path / "runs" / "both" / "first")
+    both = Comparison(name="both", title="Both", runs=(("first", make("spiking")), ("second", make("twin"))))
+    monkeypatch.setattr(footprint, "load_experiment", lambda name: both)
+    assert [bool(one.scores) for one in footprint.candidates("x.py:both", {})] == [True, False]
+
+
+def test_clips_and_class_vectors_are_those_of_the_evaluation(make, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    changed = dataclasses.replace(make("pooled"), steps=Crops(train=4, test=5), class_vectors=Optimised())
+    monkeypatch.setattr(footprint, "load_experiment", lambda name: changed if name == "changed" else make("pooled"))
+    tasks = {}
+    (one,), (plain,) = (footprint.candidates(name, tasks) for name in ("changed", "plain"))
+    assert (len(one.batch(2).video), len(plain.batch(2).video)) == (5, 12)
+    assert not torch.allclose(one.class_vectors, plain.class_vectors)
 
 
 def test_a_comparison_is_each_of_its_experiments(make, monkeypatch, tmp_path):
