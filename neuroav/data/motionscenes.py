@@ -35,6 +35,7 @@ from neuroav.data.render import (
     stream,
     tempo_of,
 )
+from neuroav.processes import num_cores
 from neuroav.progress import Progress
 
 if TYPE_CHECKING:
@@ -271,7 +272,7 @@ def generate(
     """
     from neuroav.data.store import StoreWriter
 
-    workers = _available_cores() if workers is None else workers
+    workers = num_cores() if workers is None else workers
     check_range("generate", "workers", workers, 1)
     jobs = list_jobs(config)
     with (
@@ -309,10 +310,6 @@ def _describe_in_worker(job: Job) -> ClipRecord:
 
     torch.set_num_threads(1)  # a worker that imported the caller's script may have loaded torch with one per core
     return describe_job(job)
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 TestSet = Literal["biased", "shuffled"]
