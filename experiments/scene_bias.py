@@ -1,0 +1,254 @@
+"""Does the motion stream free the model from scene bias? The claim of [mdft], where it can be tested and can fail.
+
+Command:  ``python experiments/scene_bias.py FOLDER`` for all of it: five biases, three class splits, five seeds, with
+          and without an ambience that gives the scene away; ``--splits 0 --seeds 0,1 --ambience 0`` and so on for a
+          part. Stopped at any time, it goes on. ``--collect`` writes the results of what is finished, and runs nothing.
+Device:   CPU. It says how long it takes before it begins: ten hours or so on two cores for everything.
+Settings: MotionScenes ``small``, width 128, one stage, 300 steps of 64 clips, Adam 1e-3 falling tenfold after three
+          quarters, as in ``compare.py``; every system sees the same batches. SACMA and TCaF, the strongest systems
+          there that read no events, have 2 layers.
+Writes:   ``experiments/results/scene_bias.json``, ``.md`` and ``.svg``: HM at the validated and at the oracle beta, and
+          the share of shuffled clips given a class whose preferred scene is the one shown.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from compare import SMALLER, TRAIN
+
+from neuroav.config import Experiment, MotionScenesData
+from neuroav.data.motionscenes import MotionScenesConfig, generate
+from neuroav.demo import DIM, controls
+from neuroav.mdft.model import MDFTConfig
+from neuroav.mdft.motion import FixedThreshold, NoEvents
+from neuroav.models import cards
+from neuroav.processes import num_cores
+from neuroav.report.plots import DASHES, INKS, MARKERS, SERIES, STYLE
+from neuroav.run import run_many
+from neuroav.train.checkpoint import load_json, replacing, save_json
+
+RESULTS = Path(__file__).parent / "results"
+BIASES = (0.0, 0.25, 0.5, 0.75, 0.9)
+SPLITS = (0, 1, 2)
+SEEDS = (0, 1, 2, 3, 4)
+AMBIENCES = (0.0, 1.0)
+FIGURES = ("seen", "unseen", "hm", "zsl", "hm_oracle", "follows_scene")
+CHANCE_SCENE = 1 / 8
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "without RJLU": {"scene": None},
+    "without CRM": {"fusion": None},
+    "without events (SNN)": {"events": NoEvents()},
+    "fixed threshold": {"threshold": FixedThreshold(v_th=0.5)},
+}
+BASELINES = ("sacma", "tcaf")
+DRAWN = (
+    "MDFT (EGM+SNN)",
+    "MLP twin (EGM+MLP)",
+    "events only",
+    "pooled events",
+    "without motion stream",
+    "SACMA",
+    "TCaF",
+)
+CORE_SECONDS = {"SACMA": 60, "TCaF": 45, "MLP twin (EGM+MLP)": 30, "without motion stream": 20, "pooled events": 5}
+MDFT_SECONDS = 75  # one run of any spiking row, on an idle core
+
+
+def systems(data: MotionScenesData, seed: int) -> dict[str, Experiment]:
+    """MDFT and its controls, its ablations, and the strongest baselines, by row name."""
+    found = controls(data, TRAIN, dim=DIM, seed=seed)
+    whole = found["MDFT (EGM+SNN)"]
+    assert isinstance(whole.config, MDFTConfig)
+    for name, part in ABLATIONS.items():
+        found[name] = replace(whole, name=name, config=replace(whole.config, **part))
+    for model in BASELINES:
+        title = cards()[model].title
+        found[title] = replace(whole, name=title, model=model, config=SMALLER[model])
+    return found
+
+
+def jobs(folder: Path, cells: Sequence[tuple[float, int, int, float]]) -> Iterator[tuple[Experiment, Path]]:
+    """Experiments of the cells (ambience, seed, split, scene bias) and the directories of their runs."""
+    for ambience, seed, split, bias in cells:
+        data = MotionScenesData(
+            store=str(folder / f"split{split}-ambience{ambience:g}.h5"),
+            scenes=MotionScenesConfig(size="small", split=split, scene_biases=BIASES, ambience_bias=ambience),
+            scene_bias=bias,
+        )
+        where = folder / f"ambience{ambience:g}-split{split}-bias{bias:g}-seed{seed}"
+        for name, experiment in systems(data, seed).items():
+            yield experiment, where / "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Run what is missing of the cells asked for, then write the results of all that is finished."""
+    folder: Path = arguments.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    if not arguments.collect:
+        cells = list(product(arguments.ambience, arguments.seeds, arguments.splits, arguments.biases))
+        wanted = sorted(jobs(folder, cells), key=lambda job: job[0].name not in DRAWN)
+        left = [each for each, path in wanted if not (path / "results.json").exists()]
+        hours = sum(CORE_SECONDS.get(each.name, MDFT_SECONDS) for each in left) / 3600 / arguments.workers
+        sys.stderr.write(f"scene bias: {len(left)} of {len(wanted)} runs to do, about {hours:.1f} hours\n")
+        for data in dict.fromkeys(replace(each.data, scene_bias=BIASES[0]) for each in left):
+            if not Path(data.store).exists():
+                generate(data.scenes, data.store, workers=arguments.workers)
+        run_many(wanted, arguments.workers, title="scene bias grid")
+    collect(folder)
+
+
+def collect(folder: Path) -> None:
+    """Write JSON, table and figure of every finished run in ``folder``."""
+    cells = list(product(AMBIENCES, SEEDS, SPLITS, BIASES))
+    rows: list[dict[str, Any]] = []
+    versions = None
+    for experiment, path in jobs(folder, cells):
+        if (path / "results.json").exists():
+            results = load_json(path / "results.json")
+            versions = versions or results["versions"]
+            scenes = experiment.data.scenes
+            about = {"ambience": scenes.ambience_bias, "split": scenes.split, "scene_bias": experiment.data.scene_bias}
+            rows += [about | {k: v for k, v in row.items() if k != "recall"} for row in results["rows"]]
+    if not rows:
+        sys.exit(f"no finished run in {folder}")
+    save_json(RESULTS / "scene_bias.json", {"versions": versions, "rows": rows})
+    text = markdown(rows)
+    for name, content in (("scene_bias.md", text), ("scene_bias.svg", figure(rows))):
+        with replacing(RESULTS / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    sys.stdout.write(text)
+
+
+# ------------------------------------------------------------------------------------------------------------ the table
+
+
+def markdown(rows: list[dict]) -> str:
+    """Percent, mean ± sample standard deviation over splits and seeds."""
+    heads = ["S", "U", "HM", "ZSL", "HM at oracle beta", "follows scene"]
+    lines = [
+        "MotionScenes small: percent, mean ± s.d. over n runs (splits and seeds). Chance: ZSL 11.1, follows scene 12.5. "
+        "Command: `python experiments/scene_bias.py FOLDER`.",
+        "",
+        "| ambience bias | scene bias | test set | model | n | "
+        + " | ".join(heads)
+        + " | spike rate | dead | theta s.d. |",
+        "|" + "---|" * (len(heads) + 8),
+    ]
+    for key in dict.fromkeys((r["ambience"], r["scene_bias"], r["test_set"], r["model"]) for r in rows):
+        same = select(rows, *key)
+        cells = [spread([r[f] for r in same]) for f in FIGURES]
+        about = f"| {key[0]:g} | {key[1]:g} | {key[2]} | {key[3]} | {len(same)} | "
+        lines.append(about + " | ".join([*cells, *layer_cells(same)]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def select(rows: list[dict], ambience: float, bias: float, test_set: str, model: str) -> list[dict]:
+    """Rows of one point of the figure."""
+    wanted = {"ambience": ambience, "scene_bias": bias, "test_set": test_set, "model": model}
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+def spread(values: list[float]) -> str:
+    """``mean ± s.d.`` in percent; one value has no spread."""
+    sd = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.1f}{sd}"
+
+
+def layer_cells(rows: list[dict]) -> list[str]:
+    """Range of spike rates over layers, worst dead share, range of threshold spreads."""
+    layers = [layer for row in rows for layer in row["layers"]]
+    if not layers:
+        return ["-", "-", "-"]
+    rates, spreads = [layer["rate"] for layer in layers], [layer["theta_std"] for layer in layers]
+    dead = max(layer["dead_share"] for layer in layers)
+    return [
+        f"{100 * min(rates):.0f}-{100 * max(rates):.0f}",
+        f"{100 * dead:.0f}",
+        f"{min(spreads):.3f}-{max(spreads):.3f}",
+    ]
+
+
+# ----------------------------------------------------------------------------------------------------------- the figure
+
+
+def figure(rows: list[dict]) -> str:
+    """HM and the follows-the-scene share against scene bias, a line a system, as SVG; a row of panels per ambience."""
+    import io
+
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    ambiences = sorted({row["ambience"] for row in rows})
+    panels = (("hm", "biased", "HM, scenes as in training"), ("hm", "shuffled", "HM, scenes shuffled"))
+    panels += (("follows_scene", "shuffled", "follows the scene, shuffled"),)
+    with matplotlib.rc_context({**STYLE, "svg.fonttype": "path"}):
+        drawing = Figure(figsize=(10.5, 0.9 + 2.7 * len(ambiences)), facecolor=INKS["paper"], layout="constrained")
+        grid = drawing.subplots(len(ambiences), len(panels), squeeze=False, sharex=True)
+        for row, ambience in zip(grid, ambiences, strict=True):
+            for ax, (key, test_set, title) in zip(row, panels, strict=True):
+                for i, model in enumerate(DRAWN):
+                    draw_line(ax, rows, ambience, test_set, model, key, i)
+                ax.set(title=title + (", ambience gives the scene away" if ambience else ""), ylim=(0, None))
+                if key == "follows_scene":
+                    ax.axhline(100 * CHANCE_SCENE, color=INKS["muted"], linestyle=":", linewidth=1)
+                    ax.text(BIASES[0], 100 * CHANCE_SCENE, "chance ", va="bottom", fontsize=7.5, color=INKS["muted"])
+            row[0].set_ylabel("percent")
+        for ax in grid[-1]:
+            ax.set(xlabel="scene bias in training", xticks=BIASES)
+        handles, labels = grid[0][0].get_legend_handles_labels()
+        drawing.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=2.6)
+        out = io.StringIO()
+        drawing.savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue()
+
+
+def draw_line(ax: Any, rows: list[dict], ambience: float, test_set: str, model: str, key: str, i: int) -> None:
+    """The mean of a system against scene bias, a bar of one standard deviation, and a thin line at the oracle beta."""
+    found = [(bias, select(rows, ambience, bias, test_set, model)) for bias in BIASES]
+    found = [(bias, same) for bias, same in found if same]
+    if not found:
+        return
+    x = np.array([bias for bias, _ in found]) + 0.004 * (i - len(DRAWN) / 2)
+    values = [[100 * row[key] for row in same] for _, same in found]
+    means = [statistics.mean(each) for each in values]
+    bars = [statistics.stdev(each) if len(each) > 1 else 0.0 for each in values]
+    colour = INKS[SERIES[i % len(SERIES)]]
+    style: dict[str, Any] = {"color": colour, "linestyle": DASHES[i % len(DASHES)], "marker": MARKERS[i % len(MARKERS)]}
+    ax.errorbar(x, means, bars, label=model, linewidth=1.7, markersize=4.5, elinewidth=0.8, capsize=0, **style)
+    if key == "hm":
+        oracle = [100 * statistics.mean(row["hm_oracle"] for row in same) for _, same in found]
+        ax.plot(x, oracle, color=colour, linewidth=0.6)
+
+
+def numbers(kind: type, known: Sequence[Any]) -> Any:
+    """A parser of ``1,2``, values of ``known`` only."""
+
+    def parse(text: str) -> list[Any]:
+        try:
+            values = [kind(each) for each in text.split(",")]
+        except ValueError:
+            values = []
+        if not values or not set(values) <= set(known):
+            raise argparse.ArgumentTypeError(f"expected some of {','.join(map(str, known))}, got {text!r}")
+        return values
+
+    return parse
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("runs/scene-bias"))
+    parser.add_argument("--biases", type=numbers(float, BIASES), default=list(BIASES))
+    parser.add_argument("--splits", type=numbers(int, SPLITS), default=list(SPLITS))
+    parser.add_argument("--seeds", type=numbers(int, SEEDS), default=list(SEEDS))
+    parser.add_argument("--ambience", type=numbers(float, AMBIENCES), default=list(AMBIENCES))
+    parser.add_argument("--workers", type=int, default=num_cores())
+    parser.add_argument("--collect", action="store_true", help="run nothing, write what is finished")
+    main(parser.parse_args())
