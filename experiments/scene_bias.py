@@ -133,7 +133,7 @@ def markdown(rows: list[dict]) -> str:
     """Percent, mean ± sample standard deviation over splits and seeds."""
     heads = ["S", "U", "HM", "ZSL", "HM at oracle beta", "follows scene"]
     lines = [
-        "MotionScenes small: percent, mean ± s.d. over n runs (splits and seeds). Chance: ZSL 11.1, follows scene 12.5. "
+        "MotionScenes small: percent, mean ± s.d. over n runs (splits, seeds). Chance: ZSL 11.1, follows scene 12.5. "
         "Command: `python experiments/scene_bias.py FOLDER`.",
         "",
         "| ambience bias | scene bias | test set | model | n | "
