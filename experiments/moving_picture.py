@@ -3,7 +3,7 @@
 Command: ``python experiments/moving_picture.py RUN`` with a finished run of MDFT, such as
          ``runs/quick`` of ``neuroav run experiments/mdft.py:quick --out runs/quick``.
 Device:  CPU, seconds.
-Writes:  ``experiments/results/moving_picture.gif``: the pixels and events are those of the run's report.
+Writes:  ``experiments/results/moving_picture.webp``: the pixels and events are those of the run's report.
 """
 
 import sys
@@ -21,9 +21,9 @@ from neuroav.train.checkpoint import replacing
 
 RESULTS = Path(__file__).parent / "results"
 LAYER = "video.0"
-FRAMES_PER_S = 12.5
+FRAMES_PER_S = 10
 WINDOW_US = 60_000  # events shown at a time
-COLOURS = 64
+QUALITY = 55
 INK = {0: (0.90, 0.62, 0.0), 1: (0.34, 0.71, 0.91)}  # OFF, ON as in the report
 
 
@@ -35,10 +35,10 @@ def main(run: Path) -> None:
     times = np.arange(start + WINDOW_US, end, 1e6 / FRAMES_PER_S).astype(np.int64)
     with matplotlib.rc_context(STYLE):
         pictures = [picture(arrays, int(t_us)) for t_us in times]
-    first, *others = [each.quantize(COLOURS, dither=Image.Dither.NONE) for each in pictures]
-    with replacing(RESULTS / "moving_picture.gif") as temporary:
+    first, *others = pictures
+    with replacing(RESULTS / "moving_picture.webp") as temporary:
         gap_ms = int(1000 / FRAMES_PER_S)
-        first.save(temporary, "GIF", save_all=True, append_images=others, duration=gap_ms, loop=0, optimize=True)
+        first.save(temporary, "WEBP", save_all=True, append_images=others, duration=gap_ms, quality=QUALITY, method=6)
 
 
 def picture(arrays: dict[str, np.ndarray], t_us: int) -> Image.Image:
