@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,7 +15,7 @@ from neuroav.report import html
 from neuroav.report.tables import models_in
 
 VOID = {"meta", "link", "input", "img", "br", "hr"}
-ALL_SECTIONS = ["results", "clip", "sound", "spikes", "classes", "calibration", "training", "layers", "settings"]
+ALL_SECTIONS = ["results", "clip", "classes", "calibration", "training", "layers", "settings"]
 
 
 class Page(HTMLParser):
@@ -107,23 +108,23 @@ def test_table_shows_percent_spread_and_what_was_not_measured(page):
 
 
 @pytest.mark.parametrize(
-    ("prefix", "gone"),
+    ("prefix", "gone", "left"),
     [
-        ("clip.frames", "clip"),
-        ("clip.audio", "sound"),
-        ("raster.", "spikes"),
-        ("confusion.classes", "classes"),
+        ("clip.frames", 'class="player"', "Spikes and thresholds"),
+        ("clip.audio", "<audio", 'class="player"'),
+        ("raster.", "Spikes and thresholds", 'class="player"'),
     ],
 )
-def test_missing_arrays_leave_their_section_out(make_run, prefix, gone):
+def test_missing_arrays_leave_their_part_out(make_run, prefix, gone, left):
     run = html.read_run(make_run(keep=lambda name: not name.startswith(prefix)))
-    makers = {
-        "clip": html.clip_section,
-        "sound": html.sound_section,
-        "spikes": html.raster_section,
-        "classes": html.classes_section,
-    }
-    assert makers[gone](run) is None
+    body = html.clip_section(run).body
+    assert gone not in body
+    assert left in body
+
+
+def test_missing_classes_leave_their_section_out(make_run):
+    run = html.read_run(make_run(keep=lambda name: not name.startswith("confusion.classes")))
+    assert html.classes_section(run) is None
 
 
 def test_page_without_arrays_says_so(make_run):
@@ -219,8 +220,16 @@ def test_player_has_the_shape_of_the_video(page):
 def test_rasters_have_a_column_for_every_presentation(report):
     run = html.read_run(report.parent)
     assert run.arrays["raster.video.0.spikes"].shape[0] == 48
-    seconds = [float(plot.split()[-1]) for plot in re.findall(r'data-time="([^"]+)"', html.raster_section(run).body)]
-    assert seconds == [pytest.approx(2.4)] * 6
+    seconds = [float(plot.split()[-1]) for plot in re.findall(r'data-time="([^"]+)"', html.clip_section(run).body)]
+    assert seconds == [pytest.approx(2.4)] * 7  # the spectrogram's and six layers'
+
+
+def test_player_knows_spikes_and_threshold_of_every_column(report):
+    run = html.read_run(report.parent)
+    steps = json.loads(unescape(re.search(r'data-steps="([^"]+)"', html.clip_section(run).body).group(1)))
+    spikes = run.arrays["raster.video.0.spikes"]
+    assert steps["spikes"] == [sum(bool(one) for one in column) for column in spikes]
+    np.testing.assert_allclose(steps["theta"], run.arrays["raster.video.0.theta"], rtol=5e-3)
 
 
 def test_player_data_match_the_clip(text):

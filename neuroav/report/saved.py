@@ -1,0 +1,86 @@
+"""What a run directory holds for its page: ``results.json`` and the arrays of ``arrays.npz``."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroav.checks import fail
+from neuroav.report import tables
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run directory holds for the page: ``results.json`` and the arrays of ``arrays.npz`` by name."""
+
+    results: Mapping[str, Any]
+    arrays: Mapping[str, Array]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of ``results.json``."""
+        return self.results.get("rows", [])
+
+    def names(self, start: str, end: str) -> list[str]:
+        """Return what stands between ``start`` and ``end`` in the array names that have both, in stored order.
+
+        Example:
+            >>> Run({}, {"raster.video.0.spikes": np.zeros(1), "raster.t_s": np.zeros(1)}).names("raster.", ".spikes")
+            ['video.0']
+        """
+        return [
+            name[len(start) : len(name) - len(end)]
+            for name in self.arrays
+            if name.startswith(start) and name.endswith(end) and len(name) > len(start) + len(end)
+        ]
+
+    def listed(self, models: Iterable[str]) -> list[str]:
+        """Sort models as the table lists them; any other comes last."""
+        order = tables.models_in(self.rows)
+        return sorted(models, key=lambda model: order.index(model) if model in order else len(order))
+
+    def by_model(self, keys: Iterable[str]) -> dict[str, list[str]]:
+        """Group ``model|test set`` names by model, in the order of the table."""
+        found: dict[str, list[str]] = {}
+        for key in keys:
+            model, _, test_set = key.rpartition("|")
+            found.setdefault(model or test_set, []).append(test_set)
+        return {model: found[model] for model in self.listed(found)}
+
+
+def read_run(run_dir: Path) -> Run:
+    """Read the two files of a run directory; ``arrays.npz`` may be absent, the page then has no figures of a clip.
+
+    Raises:
+        InputError: If ``results.json`` is missing or not what a run writes, or ``arrays.npz`` can't be read.
+    """
+    path = run_dir / "results.json"
+    remedy = "Give the directory that neuroav demo or neuroav run wrote."
+    if not path.is_file():
+        raise fail(str(run_dir), "a run directory with results.json", "none", remedy)
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise fail(str(path), "JSON", str(error), remedy) from None
+    if not isinstance(results, dict) or not isinstance(results.get("rows", []), list):
+        raise fail(str(path), "an object with a list of rows", type(results).__name__, remedy)
+    return Run(results, _read_arrays(run_dir / "arrays.npz"))
+
+
+def _read_arrays(path: Path) -> dict[str, Array]:
+    if not path.is_file():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise fail(str(path), "arrays without pickled objects", str(error), "Run the experiment again.") from None
