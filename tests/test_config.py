@@ -59,7 +59,8 @@ PUBLISHED = published()
 def narrow(experiment):
     """The experiment's model at width 32, so that building it takes no time."""
     config = experiment.config
-    if not isinstance(getattr(config, "similarity", None), CosineSimilarity):  # which is as wide as class vectors
+    cosine = isinstance(getattr(config, "similarity", None), CosineSimilarity)  # which is as wide as class vectors
+    if hasattr(config, "dim") and not cosine:
         config = dataclasses.replace(config, dim=32)
     if isinstance(getattr(config, "heads", None), HeadsConfig):  # not a number of attention heads
         heads = dataclasses.replace(config.heads, hidden=32, shared=min(config.heads.shared, 300))
