@@ -312,7 +312,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     energy = verbs.add_parser("energy", help="operations of models counted, their energy estimated and measured")
     energy.add_argument("sources", nargs="+", metavar="RUN_DIR|FILE.py:NAME", help="runs, or experiments (untrained)")
-    energy.add_argument("--out", default="neuroav-energy", metavar="DIR", help="energy.md, energy.csv and energy.json")
+    energy.add_argument(
+        "--out", default=None, metavar="DIR", help="energy.html, .md, .csv, .json (default: RUN_DIR, or neuroav-energy)"
+    )
     energy.add_argument("--clips", type=int, default=64, metavar="N", help="test clips counted in a pass (default: 64)")
     energy.add_argument("--measure", action="store_true", help="also measure, in windows: minutes for each model")
     energy.add_argument("--batch", type=int, action="append", default=[], metavar="N", help="measured (default: 1, 64)")

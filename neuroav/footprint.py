@@ -249,7 +249,7 @@ def _nothing() -> None:
 
 def energy_command(
     sources: Sequence[str],
-    out: str = OUT,
+    out: str | None = None,
     json_path: str | None = None,
     clips: int = 64,
     measuring: bool = False,
@@ -261,7 +261,9 @@ def energy_command(
 
     Args:
         sources: Run directories, directories of comparisons, and experiments as ``FILE.py:NAME``.
-        out: Folder for ``energy.md``, ``energy.csv`` and ``energy.json``; what is there of these is replaced.
+        out: Folder for ``energy.html``, ``.md``, ``.csv`` and ``.json``; what is there of these is replaced. ``None``
+            for the run or comparison that is the only source, else ``neuroav-energy``. The ``report.html`` of a run
+            that lies there gets a section on energy.
         json_path: Also write the JSON here.
         clips: Test clips that are counted in one pass.
         measuring: Whether to measure energy and time as well.
@@ -279,15 +281,14 @@ def energy_command(
     check_range(WHERE, "--clips", clips, 1)
     for size in batches:
         check_range(WHERE, "--batch", size, 1)
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise fail("--out", "a folder", repr(out))
+    folder = _folder(sources, out)
     tasks: dict[str, Task] = {}
     found = [one for source in sources for one in candidates(source, tasks)]
     names = [one.name for one in found]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise fail(WHERE, "each model and seed once", f"{twice!r} twice", "Give one of them another name or seed.")
+    _check_settings(found)
     costs = {}
     with Progress("counting", total=len(found), unit="model") as progress:
         for one in found:
@@ -299,6 +300,26 @@ def energy_command(
         entries = measured_rows(found, batches, _device(device), plan or Plan())
     rows = [row for one in found for row in _rows(one, costs[one.name], fronts[one.name], entries[one.name])]
     return _show({"rows": rows, "checklist": checklist(rows), "versions": run.versions()}, folder, json_path)
+
+
+def _folder(sources: Sequence[str], out: str | None) -> Path:
+    """Where the report goes: where asked for, else beside the results that all of it is about."""
+    if out is None:
+        alone = len(sources) == 1 and (Path(sources[0]) / "results.json").is_file()
+        return Path(sources[0] if alone else OUT)
+    if Path(out).exists() and not Path(out).is_dir():
+        raise fail("--out", "a folder", repr(out))
+    return Path(out)
+
+
+def _check_settings(found: Sequence[Candidate]) -> None:
+    """Refuse one name for different settings, which would become the seeds of one point."""
+    first: dict[tuple[str, str], Experiment] = {}
+    for one in found:
+        known = first.setdefault((one.experiment.name, json.dumps(to_json(one.experiment.data))), one.experiment)
+        if to_json(replace(one.experiment, seed=known.seed)) != to_json(known):
+            remedy = "Give one of them another name."
+            raise fail(WHERE, "one setting for each name", f"{known.name!r} with several", remedy)
 
 
 def _device(name: str | None) -> torch.device:
@@ -322,16 +343,21 @@ def _rows(one: Candidate, cost: OpCount, front: list[Row], entry: Row) -> list[R
 
 
 def _show(report: dict[str, Any], folder: Path, json_path: str | None) -> int:
-    from neuroav.report.energy import markdown, summary
+    from neuroav.report.energy import summary
+    from neuroav.report.energy_page import energy_page, markdown
+    from neuroav.report.html import write_report
 
     folder.mkdir(parents=True, exist_ok=True)
     save_json(folder / "energy.json", report)
-    for name, content in (("energy.md", markdown(report)), ("energy.csv", _csv(report["rows"]))):
-        with replacing(folder / name) as temporary:
+    contents = {"md": markdown(report), "csv": _csv(report["rows"]), "html": energy_page(report)}
+    for suffix, content in contents.items():
+        with replacing(folder / f"energy.{suffix}") as temporary:
             temporary.write_text(content, encoding="utf-8")
     if json_path is not None:
         save_json(Path(json_path), report)
-    sys.stdout.write(f"{summary(report['rows'])}\nreport: {folder / 'energy.md'}\n")
+    sys.stdout.write(f"{summary(report['rows'])}\nreport: {folder / 'energy.html'}\n")
+    if (folder / "results.json").is_file():
+        sys.stdout.write(f"section on energy: {write_report(folder)}\n")
     return 0
 
 

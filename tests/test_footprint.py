@@ -108,7 +108,7 @@ def test_everything_is_written_and_an_estimate_is_called_one(report):
     text = (report / "energy.md").read_text()
     for heading in ("## Counted", "## Estimated", "## Measured", "## Which conditions of a fair claim hold"):
         assert heading in text
-    counted, rest = text.split("## Estimated")
+    counted, rest = text.partition("## Counted")[2].split("## Estimated")
     estimated, measured = rest.split("## Measured")
     assert "stimate" in estimated
     assert "J" not in counted.replace("JSON", "")
@@ -146,7 +146,8 @@ def test_experiments_are_counted_untrained_and_say_so(experiments, capsys):
     assert "untrained: pooled, twin" in text
     out = capsys.readouterr().out
     assert "estimate, twin, seed 0, untrained, rule binary: " in out
-    assert "report: neuroav-energy/energy.md" in out
+    assert "report: neuroav-energy/energy.html" in out
+    assert "No curve" in Path("neuroav-energy/energy.html").read_text()
 
 
 def test_the_front_end_is_named(experiments):
@@ -278,6 +279,26 @@ def test_a_meter_that_fails_is_one_line_and_status_2(folder, monkeypatch, capsys
 def test_bad_options_are_named(folder, arguments, text, capsys):
     assert main(["energy", str(folder), *arguments]) == 2
     assert text in capsys.readouterr().err
+
+
+def test_a_run_on_its_own_gets_the_report_and_a_section_in_its_page(folder, tmp_path, capsys):
+    run_dir = shutil.copytree(folder, tmp_path / "run")
+    assert main(["energy", str(run_dir), "--clips", "4"]) == 0
+    assert f"section on energy: {run_dir / 'report.html'}" in capsys.readouterr().out
+    assert {path.suffix for path in run_dir.glob("energy.*")} == {".md", ".csv", ".json", ".html"}
+    assert '<section id="energy">' in (run_dir / "report.html").read_text()
+    assert "By estimate, biased" in (run_dir / "report.html").read_text()
+
+
+def test_one_name_for_two_settings_is_an_error(folder):
+    (one,) = footprint.candidates(str(folder), {})
+
+    def with_changes(**changes):
+        return dataclasses.replace(one, experiment=dataclasses.replace(one.experiment, seed=1, **changes))
+
+    footprint._check_settings([one, with_changes()])
+    with pytest.raises(InputError, match="one setting for each name, got 'spiking' with several"):
+        footprint._check_settings([one, with_changes(config=CONFIGS["twin"][1])])
 
 
 def test_a_folder_without_runs_and_a_model_named_twice_are_errors(folder, tmp_path):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from neuroav.energy.cost import TABLES
-from neuroav.energy.report import Row, checklist, estimate_range
-from neuroav.report.tables import Column, Quantity, Table, format_markdown, format_text
+from neuroav.energy.report import Row, estimate_range
+from neuroav.report.tables import Column, Quantity, Table, format_text
 
 RULE_NOTE = (
     "Rule: which products cost accumulates. `binary`: an operand is all 0 and 1, spikes. `event`: an operand is whole "
@@ -220,38 +220,3 @@ def summary(rows: Sequence[Row]) -> str:
         lines.append(f"estimate, {_name(row)}, rule {row['rule']}: {low} to {high} over {len(row['estimates'])} tables")
     measured = measured_table([row for row in rows if row["rule"] == "binary"])
     return "\n".join([*lines, format_text(measured)])
-
-
-def markdown(report: dict[str, Any]) -> str:
-    """Return the whole report as Markdown.
-
-    Args:
-        report: ``rows`` and ``versions`` as ``neuroav energy`` writes them.
-    """
-    rows = report["rows"]
-    once = [row for row in rows if row["rule"] == "binary"]
-    versions = ", ".join(f"{key} {value}" for key, value in report["versions"].items())
-    blocks = ["# Energy", versions, "## Counted", format_markdown(count_table(rows)), "### Bytes moved"]
-    blocks += [format_markdown(bytes_table(rows))]
-    for row in once:
-        blocks += [f"### Layers of {_name(row)}", format_markdown(layer_table(row))]
-        blocks += [format_markdown(neuron_table(row))] if row["neurons"] else []
-        blocks += ["Not counted:", "\n".join(uncounted_lines(row)) or "- nothing"]
-        blocks += ["\n".join(f"- {each['part']}: {each['figure']}" for each in row["front_end"] if "figure" in each)]
-    blocks += ["## Estimated"]
-    for row in once:
-        both = [each for each in rows if _name(each) == _name(row)]
-        blocks += [f"### Estimate for {_name(row)}", format_markdown(estimate_table(both))]
-    blocks += [
-        "### Prices",
-        format_markdown(price_table()),
-        "### Break-even limits",
-        format_markdown(break_even_table(once)),
-    ]
-    blocks += ["## Measured", format_markdown(measured_table(once))]
-    blocks += ["## Which conditions of a fair claim hold", "\n".join(map(_condition_line, checklist(rows)))]
-    return "\n\n".join(block for block in blocks if block) + "\n"
-
-
-def _condition_line(one: Row) -> str:
-    return f"- [{'x' if one['holds'] else ' '}] {one['condition']} ({one['note']})"

@@ -12,6 +12,7 @@ from typing import Any
 from neuroav.checks import NeuroavError, fail
 from neuroav.report import plots, tables
 from neuroav.report.classes import classes_section
+from neuroav.report.energy_page import section_html
 from neuroav.report.page import Section, callout, figure_html, grid, page, table_html
 from neuroav.report.player import clip_section
 from neuroav.report.saved import Array, Run, read_run
@@ -154,6 +155,11 @@ def layers_section(run: Run) -> Section | None:
     return Section("layers", "Spiking layers", table_html(table, "Spiking layers over the test clips"))
 
 
+def energy_section(run: Run) -> Section | None:
+    """What ``neuroav energy`` found: accuracy against energy, counts, limits, conditions."""
+    return None if run.energy is None else Section("energy", "Energy", section_html(run.energy))
+
+
 def settings_section(run: Run) -> Section | None:
     """Settings and versions, nested names joined by dots."""
     parts = []
@@ -190,6 +196,7 @@ SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
     beta_section,
     training_section,
     layers_section,
+    energy_section,
     settings_section,
 )
 

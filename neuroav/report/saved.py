@@ -1,4 +1,4 @@
-"""What a run directory holds for its page: ``results.json`` and the arrays of ``arrays.npz``."""
+"""What a run directory holds for its page: ``results.json``, the arrays of ``arrays.npz``, any ``energy.json``."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Run:
-    """What a run directory holds for the page: ``results.json`` and the arrays of ``arrays.npz`` by name."""
+    """What a run directory holds: ``results.json``, the arrays of ``arrays.npz`` by name, and any ``energy.json``."""
 
     results: Mapping[str, Any]
     arrays: Mapping[str, Array]
+    energy: dict[str, Any] | None = None
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -58,10 +59,12 @@ class Run:
 
 
 def read_run(run_dir: Path) -> Run:
-    """Read the two files of a run directory; ``arrays.npz`` may be absent, the page then has no figures of a clip.
+    """Read the files of a run directory; without ``arrays.npz`` the page has no figures of a clip.
+
+    ``energy.json`` lies there if ``neuroav energy`` wrote it there.
 
     Raises:
-        InputError: If ``results.json`` is missing or not what a run writes, or ``arrays.npz`` can't be read.
+        InputError: If ``results.json`` is missing, or a file is not what was written there.
     """
     path = run_dir / "results.json"
     remedy = "Give the directory that neuroav demo or neuroav run wrote."
@@ -73,7 +76,7 @@ def read_run(run_dir: Path) -> Run:
         raise fail(str(path), "JSON", str(error), remedy) from None
     if not isinstance(results, dict) or not isinstance(results.get("rows", []), list):
         raise fail(str(path), "an object with a list of rows", type(results).__name__, remedy)
-    return Run(results, _read_arrays(run_dir / "arrays.npz"))
+    return Run(results, _read_arrays(run_dir / "arrays.npz"), _read_energy(run_dir / "energy.json"))
 
 
 def _read_arrays(path: Path) -> dict[str, Array]:
@@ -84,3 +87,16 @@ def _read_arrays(path: Path) -> dict[str, Array]:
             return {name: stored[name] for name in stored.files}
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise fail(str(path), "arrays without pickled objects", str(error), "Run the experiment again.") from None
+
+
+def _read_energy(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    remedy = "Run neuroav energy again, or remove the file."
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise fail(str(path), "JSON", str(error), remedy) from None
+    if not (isinstance(report, dict) and report.get("rows")):
+        raise fail(str(path), "rows of neuroav energy", "none", remedy)
+    return report
