@@ -1,4 +1,4 @@
-"""The pages under ``docs/`` hold: their Python and commands run as printed, top to bottom, and print what the page shows;
+"""The pages under ``docs/`` hold: their Python and commands run as printed, top to bottom, and print what is shown;
 their links lead somewhere; and what they are built with does what it says."""
 
 import contextlib
