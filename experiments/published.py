@@ -12,7 +12,6 @@ from dataclasses import replace
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.baselines.tcaf import TCAFConfig
 from neuroav.config import Comparison, Experiment, StoreData
-from neuroav.data.windows import Crops
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FeatureEvents
 from neuroav.train.loop import TrainConfig
@@ -30,18 +29,6 @@ def tcaf() -> Experiment:
     """TCaF on sequences, with the settings of section 4.1 of its paper for UCF and VGGish/C3D features."""
     train = TrainConfig(epochs=50, batches=300, batch_size=64, lr=7e-5)
     return Experiment(name="published-tcaf", data=DATA, model="tcaf", config=TCAFConfig(), train=train)
-
-
-def tcaf_activitynet() -> Experiment:
-    """TCaF with the settings of section 4.1 of its paper for ActivityNet: windows of 60 and 300 steps.
-
-    The released code has dropout 0.3 in the encoders and ``Crops(reading=AsReleased())`` for the windows.
-    """
-    config = TCAFConfig(dropout=0.4, dropout_encoder=0.1)
-    train = TrainConfig(epochs=50, batches=300, batch_size=64, lr=7e-5)
-    steps = Crops(train=60, test=300)
-    name = "published-tcaf-activitynet"
-    return Experiment(name=name, data=DATA, model="tcaf", config=config, train=train, steps=steps)
 
 
 def mdft() -> Experiment:
