@@ -23,9 +23,13 @@ from neuroav.data.render import NUM_FRAMES, SIZE
 from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.types import Batch
 from neuroav.energy.count import OpCount, count
+from neuroav.energy.latency import in_turns
 from neuroav.energy.measure import Measured, Meter, Plan, Subject, measure
 from neuroav.energy.meters import meters_for
 from neuroav.energy.report import Row, checklist, count_rows
+from neuroav.mdft.model import MDFT
+from neuroav.mdft.motion import SpikingLayers
+from neuroav.mdft.sparse import layer_pairs, spike_driven
 from neuroav.progress import Progress
 from neuroav.task import Task, prepare
 from neuroav.train.checkpoint import load_json, replacing, save_json
@@ -240,6 +244,40 @@ def _subject(candidate: Candidate, clips: int, device: torch.device) -> Subject:
     return Subject(once, clips, synchronise)
 
 
+@torch.no_grad()
+def spike_driven_rows(one: Candidate, batches: Sequence[int]) -> Row:
+    """Time MDFT's spiking layers, and all of it, driven by spikes against dense, on a CPU, on test clips in turns.
+
+    Returns:
+        The entry ``spike_driven`` of a row: ``cases``, each layer that reads spikes and the whole model at each batch
+        size; or ``not_measured``.
+    """
+    if not (isinstance(one.model, MDFT) and isinstance(one.model.config.motion, SpikingLayers)):
+        return {"not_measured": "no spiking layers that can be driven by their spikes"}
+    model = one.model.cpu()
+    fast, vectors = spike_driven(model), one.class_vectors
+    cases: list[Row] = []
+    for size in (size for size in batches if size <= len(one.data)):
+        batch = one.batch(size)
+        for pair in layer_pairs(model, fast, batch):
+            differ = (pair.dense() != pair.sparse()).float().mean()
+            figures = {"input_rate": float(pair.spikes.mean()), "spikes_differ": float(differ)}
+            cases.append(_both_ways(pair.name, size, pair.dense, pair.sparse) | figures)
+        ways = [partial(each.distances, batch, vectors) for each in (model, fast)]
+        dense, sparse = (way() for way in ways)
+        figures = {"nearest_differ": float((dense.argmin(1) != sparse.argmin(1)).float().mean())}
+        cases.append(_both_ways("whole model", size, *ways) | figures)
+    return {"device": run.versions()["machine"], "threads": torch.get_num_threads(), "cases": cases}
+
+
+def _both_ways(part: str, clips: int, dense: Callable[[], Any], sparse: Callable[[], Any]) -> Row:
+    times = in_turns({"dense": dense, "sparse": sparse})
+    found: Row = {"part": part, "batch": clips, "turns": times["dense"].turns}
+    for name, each in times.items():
+        found |= {f"{name}_s": each.median_s, f"{name}_iqr_s": each.iqr_s}
+    return found | {"dense_over_sparse": times["dense"].median_s / times["sparse"].median_s}
+
+
 def _nothing() -> None:
     """A CPU has done what it was told."""
 
@@ -295,10 +333,13 @@ def energy_command(
             costs[one.name] = counted(one, clips)
             progress.update()
     entries: dict[str, Row] = {one.name: {"not_measured": NOT_ASKED} for one in found}
+    driven: dict[str, Row] = dict(entries)
     fronts = {one.name: front_end(one, costs[one.name]) for one in found}
     if measuring:
         entries = measured_rows(found, batches, _device(device), plan or Plan())
-    rows = [row for one in found for row in _rows(one, costs[one.name], fronts[one.name], entries[one.name])]
+        driven = {one.name: spike_driven_rows(one, batches) for one in found}
+    apart = {one.name: {"measured": entries[one.name], "spike_driven": driven[one.name]} for one in found}
+    rows = [row for one in found for row in _rows(one, costs[one.name], fronts[one.name], apart[one.name])]
     return _show({"rows": rows, "checklist": checklist(rows), "versions": run.versions()}, folder, json_path)
 
 
@@ -329,7 +370,7 @@ def _device(name: str | None) -> torch.device:
     return device
 
 
-def _rows(one: Candidate, cost: OpCount, front: list[Row], entry: Row) -> list[Row]:
+def _rows(one: Candidate, cost: OpCount, front: list[Row], measurements: Row) -> list[Row]:
     head: Row = {
         "model": one.experiment.name,
         "seed": one.experiment.seed,
@@ -339,7 +380,7 @@ def _rows(one: Candidate, cost: OpCount, front: list[Row], entry: Row) -> list[R
         "scores": one.scores,
         "parameters": sum(each.numel() for each in one.model.parameters()),
     }
-    return [head | row | {"front_end": front, "measured": entry} for row in count_rows(cost)]
+    return [head | row | {"front_end": front} | measurements for row in count_rows(cost)]
 
 
 def _show(report: dict[str, Any], folder: Path, json_path: str | None) -> int:

@@ -220,6 +220,35 @@ def test_without_a_meter_times_are_measured_and_energy_is_not(folder, tmp_path, 
     assert "Warning: spiking, seed 0, batch 1: 2 windows of 0.02 s" in text
 
 
+@pytest.fixture
+def measured_report(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(footprint, "meters_for", lambda device: ([], "no meter here"))
+    monkeypatch.setattr(footprint, "measure", lambda subjects, meters, plan: run_short(subjects, meters))
+    assert main(["energy", str(folder), "--out", str(tmp_path), "--measure", "--batch", "2", "--device", "cpu"]) == 0
+    return tmp_path
+
+
+def test_spike_driven_and_dense_stand_in_a_section_of_their_own(measured_report):
+    driven = rows_of(measured_report)[0]["spike_driven"]
+    assert [case["part"] for case in driven["cases"]] == ["video.1", "audio.1", "whole model"]
+    for case in driven["cases"]:
+        assert (case["batch"], case["turns"]) == (2, 21)
+        assert case["dense_over_sparse"] == pytest.approx(case["dense_s"] / case["sparse_s"])
+    assert all(case["spikes_differ"] < 1e-3 and 0 < case["input_rate"] < 1 for case in driven["cases"][:2])
+    assert driven["cases"][2]["nearest_differ"] == 0
+    text = (measured_report / "energy.md").read_text()
+    assert "| spiking, seed 0 | whole model | 2 |" in text.partition("## Latency, spike-driven against dense")[2]
+
+
+def test_a_model_without_spikes_is_not_driven_by_them(make, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(footprint, "load_experiment", lambda name: make(name))
+    tasks = {}
+    for name in ("twin", "pooled"):
+        (one,) = footprint.candidates(name, tasks)
+        assert "no spiking layers" in footprint.spike_driven_rows(one, (1,))["not_measured"]
+
+
 def run_short(subjects, meters):
     from neuroav.energy.measure import measure
 

@@ -21,6 +21,13 @@ COUNT_NOTE = (
     "pass maps the class vectors anew: their share falls with the clips in a pass."
 )
 
+DRIVEN_NOTE = (
+    "Dense: linear layer, normalisation and neurons one after the other, on all inputs. Spike-driven: in one pass that "
+    "reads the weights of spikes only. The same trained weights and the true spikes of test clips; median ± distance "
+    "of the quartiles, in turns, inference on a CPU. Differ: spikes that differ by rounding at the threshold; of a "
+    "whole model, clips whose nearest class differs."
+)
+
 
 def format_joules(joules: float) -> str:
     """Return an energy with three digits and a prefix.
@@ -197,6 +204,35 @@ def _measured_notes(rows: Sequence[Row]) -> list[str]:
     return notes + [
         f"Warning: {_name(row)}, batch {batch['batch']}: {flag}." for row, batch in batches for flag in batch["flags"]
     ]
+
+
+def spike_driven_table(rows: Sequence[Row]) -> Table:
+    """Return the time of spiking layers driven by spikes and dense, where it was measured."""
+    titles = (
+        "model",
+        "part",
+        "batch",
+        "input rate %",
+        "dense ms",
+        "spike-driven ms",
+        "dense / spike-driven",
+        "differ %",
+    )
+    body: list[tuple[Any, ...]] = []
+    for row in rows:
+        for each in row.get("spike_driven", {}).get("cases", ()):
+            times = (f"{1e3 * each[f'{way}_s']:.3g} ± {1e3 * each[f'{way}_iqr_s']:.2g}" for way in ("dense", "sparse"))
+            ratio = f"{each['dense_over_sparse']:.2f}"
+            differ = each.get("spikes_differ", each.get("nearest_differ"))
+            rate = _share(each["input_rate"]) if "input_rate" in each else ""
+            body.append((_name(row), each["part"], str(each["batch"]), rate, *times, ratio, f"{100 * differ:.3g}"))
+    return Table(tuple(map(Column, titles)), tuple(body), (DRIVEN_NOTE, *_driven_where(rows)))
+
+
+def _driven_where(rows: Sequence[Row]) -> list[str]:
+    entries = [row["spike_driven"] for row in rows if "cases" in row.get("spike_driven", {})]
+    places = dict.fromkeys(f"{each['device']}, {each['threads']} threads" for each in entries)
+    return [f"Measured on {place}." for place in places]
 
 
 def uncounted_lines(row: Row) -> list[str]:

@@ -18,6 +18,7 @@ from neuroav.report.energy import (
     measured_table,
     neuron_table,
     price_table,
+    spike_driven_table,
     uncounted_lines,
 )
 from neuroav.report.page import Section, figure_html, page, table_html
@@ -59,6 +60,8 @@ def markdown(report: dict[str, Any]) -> str:
         format_markdown(break_even_table(once)),
     ]
     blocks += ["## Measured", format_markdown(measured_table(once))]
+    if (driven := spike_driven_table(once)).rows:
+        blocks += ["## Latency, spike-driven against dense", format_markdown(driven)]
     blocks += ["## Which conditions of a fair claim hold", "\n".join(map(_condition_line, checklist(rows)))]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -100,7 +103,7 @@ def energy_page(report: Report) -> str:
         Section("curve", "Accuracy against energy", curve_html(rows)),
         Section("counted", "Counted", _counted_html(rows)),
         Section("estimated", "Estimated", _estimated_html(rows)),
-        Section("measured", "Measured", table_html(measured_table(once), "Measured time and energy")),
+        Section("measured", "Measured", _measured_html(once)),
         Section("conditions", "Which conditions of a fair claim hold", conditions_html(report)),
     ]
     trained = sum(row["trained"] for row in once)
@@ -114,7 +117,7 @@ def section_html(report: Report) -> str:
     rows = report["rows"]
     note = "<p>Every table of prices, layer by layer, is in <code>energy.html</code> of this directory.</p>"
     parts = [note, curve_html(rows), table_html(count_table(rows), "Operations of a clip"), _limits_html(rows)]
-    parts += [table_html(measured_table(_once(rows)), "Measured time and energy")]
+    parts += [_measured_html(_once(rows))]
     return "\n".join([*parts, "<h3>Which conditions of a fair claim hold</h3>", conditions_html(report)])
 
 
@@ -157,6 +160,13 @@ def _estimated_html(rows: Sequence[Row]) -> str:
         both = [each for each in rows if _name(each) == _name(row)]
         parts.append(_folded(_name(row), [table_html(estimate_table(both), f"Estimate for {_name(row)}")]))
     return "\n".join([*parts, _limits_html(rows), _folded("Prices", [table_html(price_table(), "Prices")])])
+
+
+def _measured_html(once: Sequence[Row]) -> str:
+    parts = [table_html(measured_table(once), "Measured time and energy")]
+    if (driven := spike_driven_table(once)).rows:
+        parts.append(table_html(driven, "Latency, spike-driven against dense"))
+    return "\n".join(parts)
 
 
 def _limits_html(rows: Sequence[Row]) -> str:

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from neuroav.checks import InputError
 from neuroav.energy import meters as module
+from neuroav.energy.latency import in_turns
 from neuroav.energy.measure import Clock, MeterError, Plan, Reading, Subject, measure
 from neuroav.energy.meters import NVML, RAPL, Sampler, integrate, meters_for
 
@@ -336,3 +338,22 @@ def test_counters_that_may_not_be_read_are_a_reason(tmp_path):
     energy.write_text("denied\n")
     with pytest.raises(MeterError, match=r"readable energy counters.*Only root"):
         RAPL(tmp_path)
+
+
+def test_runs_take_turns_and_the_warm_up_is_not_timed():
+    now, order = [0.0], []
+
+    def run(name, seconds):
+        def once():
+            order.append(name)
+            now[0] += seconds * (100 if len(order) <= 4 else 1)
+
+        return once
+
+    clock = Clock(now=lambda: now[0])
+    found = in_turns({"a": run("a", 1.0), "b": run("b", 3.0)}, turns=3, warm_up=2, clock=clock)
+    assert order == ["a", "b"] * 5
+    assert (found["a"].median_s, found["a"].iqr_s, found["a"].turns) == (1.0, 0.0, 3)
+    assert found["b"].median_s == 3.0
+    with pytest.raises(InputError, match="turns in"):
+        in_turns({}, turns=1)
