@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   neuroav extract --from-avca avgzsl_benchmark_datasets/UCF -o ucf.h5
   neuroav run experiments/motionscenes.py:mdft --out runs/mdft
   neuroav eval runs/mdft
+  neuroav table mdft.table2 --data motionscenes  a paper's table beside ours
   neuroav energy runs/mdft --out runs/energy     operations, estimated and measured energy
 """
 
@@ -228,6 +229,23 @@ def _bench(args: argparse.Namespace) -> int:
     )
 
 
+def _table(args: argparse.Namespace) -> int:
+    from neuroav.table.command import table_command
+
+    return table_command(
+        args.key,
+        data=args.data,
+        stores=args.store,
+        datasets=args.dataset,
+        size=args.size,
+        seeds=args.seeds,
+        overrides=args.set,
+        out=args.out,
+        workers=args.workers,
+        json_path=args.json,
+    )
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser; the verbs are frozen by ``tests/policy``."""
     parser = argparse.ArgumentParser(
@@ -337,6 +355,24 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--validate", action="store_true", help="write the validation page (HTML) instead of timing")
     bench.add_argument("--out", default=None, metavar="FILE", help="also write the table (Markdown) or the page")
     bench.set_defaults(handler=_bench)
+
+    table = verbs.add_parser("table", help="a paper's table beside ours: runs what is missing; lists all without KEY")
+    table.add_argument("key", metavar="KEY", nargs="?", help="PAPER.TABLE such as mdft.table2")
+    table.add_argument(
+        "--data", metavar="WHAT", help="simulated (default), motionscenes, or the store of another data set"
+    )
+    table.add_argument(
+        "--store", action="append", default=[], metavar="NAME=FILE", help="published features, as ucf=ucf.h5"
+    )
+    table.add_argument(
+        "--dataset", action="append", default=[], metavar="NAME", help="of the table's, to simulate (default: ucf)"
+    )
+    table.add_argument("--size", choices=["tiny", "small", "full"], default="small", help="full: the published budget")
+    table.add_argument("--seeds", default="0,1,2,3,4", metavar="N,N", help="default: 0,1,2,3,4")
+    table.add_argument("--set", action="append", default=[], metavar="a.b=value", help="override a value in every run")
+    table.add_argument("--out", default=None, metavar="DIR", help="default: runs/table/KEY-DATA-SIZE; goes on there")
+    table.add_argument("--workers", type=int, default=None, help="runs at a time (default: one a core)")
+    table.set_defaults(handler=_table)
 
     for verb in (events, extract):
         verb.add_argument(

@@ -8,10 +8,11 @@ import importlib
 import importlib.util
 import inspect
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from neuroav.checks import NeuroavError, check_range, fail, nearest
@@ -159,20 +160,38 @@ def load_experiment(reference: str, overrides: Sequence[str] = ()) -> Experiment
     return override(experiment, overrides)
 
 
+def load_tables(path: Path) -> dict[str, dict[str, Callable[[], Experiment]]]:
+    """``TABLES`` of an experiment file: table, then printed name of a row -> function that makes its experiment.
+
+    Raises:
+        InputError: If the file's own code raises, or has no ``TABLES``.
+    """
+    tables = getattr(_module(path), "TABLES", None)
+    if not isinstance(tables, dict):
+        raise fail(str(path), "TABLES, a dictionary of tables and their rows", "none")
+    return tables
+
+
 def _makers(path: Path) -> dict[str, Any]:
     """Functions defined in a file that need no argument, by name."""
-    spec = importlib.util.spec_from_file_location(f"neuroav_experiment_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with _blaming(str(path)):
-        spec.loader.exec_module(module)
+    module = _module(path)
     functions = inspect.getmembers(module, inspect.isfunction)
     return {
         name: function
         for name, function in functions
         if function.__module__ == module.__name__ and not _required(function)
     }
+
+
+def _module(path: Path) -> ModuleType:
+    """Run an experiment file."""
+    spec = importlib.util.spec_from_file_location(f"neuroav_experiment_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with _blaming(str(path)):
+        spec.loader.exec_module(module)
+    return module
 
 
 def _required(function: Any) -> list[str]:

@@ -66,7 +66,7 @@ def demo_command(size: str, out: str | None, seed: int, workers: int | None, jso
         name="training",
         title=f"MotionScenes {size}, scene bias {data.scene_bias:g}",
         note=NOTE.format(dim=DIM, steps=epochs * batches),
-        runs=tuple((_slug(name), each) for name, each in experiments.items()),
+        runs=tuple((slug(name), each) for name, each in experiments.items()),
     )
     rows = run_comparison(comparison, folder, workers)["rows"]
     return _finish(folder, rows, comparison.note, json_path, time.perf_counter() - start)
@@ -96,5 +96,11 @@ def _free_folder(out: str | None) -> Path:
     return folder
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """Return the letters and digits of a name in lower case, joined by hyphens.
+
+    Example:
+        >>> slug("W/o L_n + L_r")
+        'w-o-l-n-l-r'
+    """
     return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())

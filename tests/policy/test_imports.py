@@ -9,7 +9,7 @@ NUMERICS = FOUNDATION | {"kernels", "events", "neurons", "nn"}
 # Two files are contracts rather than rooms: what a model is given, and what a model must offer.
 CONTRACTS = {"data.types", "baselines.base"}
 LOWER = NUMERICS | {"data", "gzsl", "mdft", "baselines", "train", "energy", "exchange"}
-TOP = {"models", "config", "report", "demo", "example", "task", "run", "footprint"}
+TOP = {"models", "config", "report", "demo", "example", "task", "run", "footprint", "table"}
 
 ALLOWED = {
     "checks": set(),
@@ -30,11 +30,12 @@ ALLOWED = {
     "report": LOWER,
     "models": LOWER,
     "config": LOWER | {"models"},
-    "demo": LOWER | TOP,
+    "demo": LOWER | TOP - {"table"},
     "example": LOWER | {"config"},
     "task": LOWER | {"config"},
-    "run": LOWER | TOP - {"footprint"},
-    "footprint": LOWER | TOP - {"footprint"},
+    "run": LOWER | TOP - {"footprint", "table"},
+    "footprint": LOWER | TOP - {"footprint", "table"},
+    "table": LOWER | TOP - {"footprint", "table"},
     "bench": LOWER | {"models", "report", "run"},
     "cli": LOWER | TOP | {"bench"},
     "__main__": {"cli"},
