@@ -25,6 +25,7 @@ from neuroav.train.checkpoint import load_json, replacing, save_json
 WHERE = "neuroav table"
 SEEDS = "0,1,2,3,4"
 
+
 def table_command(
     key: str | None,
     *,

@@ -62,7 +62,7 @@ def makers_of(printed: PublishedTable) -> dict[str, Any]:
 
 
 def experiments_of(
-    makers: dict[str, Any], source: Source, size: str, overrides: Sequence[str]
+    makers: dict[str, Any], source: Source, size: str, overrides: Sequence[str] = ()
 ) -> dict[str, Experiment]:
     """Each row's experiment on ``source``, at ``size``, by name; with MotionScenes also its controls."""
     budget, motion = SIZES[size], _has_motion(source.data)

@@ -16,6 +16,7 @@ from neuroav.nn.tokens import TokensConfig
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
 
+
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """An equal, small budget for all rows; what the rows of a table differ in stays as it is.
@@ -58,7 +59,7 @@ class Budget:
         steps = self.train.epochs * self.train.batches
         return (
             f"An equal, small budget in place of the published one: one stage of {steps} steps of "
-            f"{self.train.batch_size} clips, MDFT {self.width} wide, transformers of {self.layers} layer{"s" * (self.layers > 1)} at most."
+            f"{self.train.batch_size} clips, MDFT {self.width} wide, transformers of {self.layers} layers or fewer."
         )
 
 

@@ -16,6 +16,7 @@ from neuroav.demo import slug
 from neuroav.report.published import PublishedTable
 from neuroav.table.size import SIZES
 
+
 @dataclass(frozen=True)
 class Source:
     """Data that a table is run on.
