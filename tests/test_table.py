@@ -217,7 +217,7 @@ COMMAND = ["table", "mdft.table2", "--data", "motionscenes", "--size", "tiny", "
 
 
 @pytest.mark.skipif("mdft.table2" not in KEYS, reason="experiments/mdft.py has no TABLES")
-def test_a_table_is_run_written_and_goes_on(here, capfd):
+def test_a_table_is_run_written_and_goes_on(here, monkeypatch, capfd):
     assert main([*COMMAND, "--json", "out.json"]) == 0
     shown = capfd.readouterr()
     folder = here / "runs" / "table" / "mdft.table2-motionscenes-tiny"
@@ -243,6 +243,7 @@ def test_a_table_is_run_written_and_goes_on(here, capfd):
     assert "motionscenes/report.html" in (folder / "report.html").read_text()
     assert "EGM+SNN" in (folder / "motionscenes" / "report.html").read_text()
 
+    monkeypatch.setattr("neuroav.table.command.write_report", id)
     before = {p: p.stat().st_mtime_ns for p in (folder / "motionscenes").glob("*/results.json")}
     shutil.rmtree(folder / "motionscenes" / "snn-3")
     assert main(COMMAND) == 0
@@ -359,7 +360,7 @@ def test_a_row_that_cannot_read_the_data_is_named_before_training(here, capfd):
 def test_without_experiments_the_remedy_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert experiments_folder() == EXPERIMENTS
-    monkeypatch.setattr("neuroav.table.plan.__file__", str(tmp_path / "a" / "b" / "plan.py"))
+    monkeypatch.setattr("neuroav.table.plan.__file__", str(tmp_path / "site" / "neuroav" / "table" / "plan.py"))
     with pytest.raises(InputError, match="Run in a checkout"):
         experiments_folder()
     (tmp_path / "experiments").mkdir()
