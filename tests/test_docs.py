@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [DOCS / "a_threshold_is_a_signal.md", *sorted((DOCS / "tutorials").glob("*.md"))]
 LINKED = [page for page in sorted(DOCS.rglob("*.md")) if page.stem != "changelog"]
-ROOMS_WITHOUT_PAGE = {"bench"}  # behind a verb
+ROOMS_WITHOUT_PAGE = {"bench", "table"}  # behind verbs
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```\n(?:\s*^```text\n(.*?)^```)?", re.DOTALL | re.MULTILINE)
 CHECKER = doctest.OutputChecker()
 
