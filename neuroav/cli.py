@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   neuroav run experiments/motionscenes.py:mdft --out runs/mdft
   neuroav eval runs/mdft
   neuroav table mdft.table2 --data motionscenes  a paper's table beside ours
+  neuroav classify clip.mp4 --run runs/mdft --classes "circle clockwise slow, spin fast" --draw answer.mp4
   neuroav energy runs/mdft --out runs/energy     operations, estimated and measured energy
 """
 
@@ -246,6 +247,22 @@ def _table(args: argparse.Namespace) -> int:
     )
 
 
+def _classify(args: argparse.Namespace) -> int:
+    from neuroav.classify import classify_command
+
+    return classify_command(
+        args.clips,
+        args.run,
+        classes=args.classes,
+        vectors=args.vectors,
+        draw=args.draw,
+        top=args.top,
+        json_path=args.json,
+        video_encoder=args.video_encoder,
+        audio_encoder=args.audio_encoder,
+    )
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser; the verbs are frozen by ``tests/policy``."""
     parser = argparse.ArgumentParser(
@@ -373,6 +390,17 @@ def build_parser() -> argparse.ArgumentParser:
     table.add_argument("--out", default=None, metavar="DIR", help="default: runs/table/KEY-DATA-SIZE; goes on there")
     table.add_argument("--workers", type=int, default=None, help="runs at a time (default: one a core)")
     table.set_defaults(handler=_table)
+
+    classify = verbs.add_parser("classify", help="name what is in a video, out of any words you type")
+    classify.add_argument("clips", nargs="+", metavar="CLIP", help="video files")
+    classify.add_argument("--run", required=True, metavar="RUN_DIR", help="a finished run, whose model is asked")
+    classify.add_argument("--classes", default=None, metavar='"A, B"', help="to choose from (default: all of the run)")
+    classify.add_argument("--vectors", default=None, metavar="FILE", help="word vectors, for words new to the run")
+    classify.add_argument("--draw", default=None, metavar="MP4|DIR", help="also draw the answer onto copies of clips")
+    classify.add_argument("--top", type=int, default=5, metavar="K", help="classes shown (default: 5)")
+    for kind in ("video", "audio"):
+        classify.add_argument(f"--{kind}-encoder", metavar="NAME:FILE", help="that of extract, if its files moved")
+    classify.set_defaults(handler=_classify)
 
     for verb in (events, extract):
         verb.add_argument(

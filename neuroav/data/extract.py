@@ -65,8 +65,19 @@ class LabelRow:
 
 
 @dataclass(frozen=True)
-class _Described:
-    """What a worker sends back for one clip."""
+class Described:
+    """What a worker sends back for one clip.
+
+    Attributes:
+        t_s: ``(T,)`` start of each step in seconds.
+        video: ``(T, D_video)`` features.
+        audio: ``(T, D_audio)`` features, or ``(T', D_audio)`` with ``audio_t_s``.
+        motion: ``(T, P, h, w)`` uint16 event counts.
+        has_audio: Whether any sound was decoded.
+        duration_s: Seconds of video.
+        notes: What was wrong with the file, in words.
+        audio_t_s: ``(T',)`` start of each step of ``audio`` in seconds, where it has its own.
+    """
 
     t_s: np.ndarray
     video: np.ndarray
@@ -160,7 +171,7 @@ CLASSIC = EncoderChoice("classic")
 
 def describe_file(
     path: str, video: EncoderChoice = CLASSIC, audio: EncoderChoice = CLASSIC, align: bool = False
-) -> _Described | str:
+) -> Described | str:
     """Decode and describe one clip in a worker; a clip that can't be is answered by the reason, in one line.
 
     Raises:
@@ -184,7 +195,7 @@ def describe_file(
     gap_us = float(np.median(np.diff(clip.t_us))) if len(clip.t_us) > 1 else 0.0
     duration_s = (float(clip.t_us[-1] - clip.t_us[0]) + gap_us) / 1e6
     notes = "; ".join(_line(path, note) for note in clip.notes)
-    return _Described(**steps, has_audio=clip.has_audio, duration_s=duration_s, notes=notes)
+    return Described(**steps, has_audio=clip.has_audio, duration_s=duration_s, notes=notes)
 
 
 def _steps(path: str, clip: Any, video: EncoderChoice, audio: EncoderChoice) -> dict[str, Any]:
@@ -275,8 +286,9 @@ def extract_command(
         provenance = {
             "folder": str(Path(folder).resolve()),
             "labels": str(labels),
-            "vectors": str(vectors),
+            "vectors": str(Path(vectors).resolve()),
             "class_vectors": sources,
+            "encoders": {"video": video.paths, "audio": audio.paths},
         }
         writer = StoreWriter(
             out, class_names=class_names, class_vectors=class_vectors, settings=settings, provenance=provenance
@@ -327,7 +339,7 @@ def _describe_all(
     rows: Sequence[LabelRow],
     writer: StoreWriter,
     workers: int,
-    describe: partial[_Described | str],
+    describe: partial[Described | str],
     cluster: str | None,
 ) -> dict[str, str]:
     """Describe what is not done yet and write it in order; return the reason for each file left out."""
@@ -358,7 +370,7 @@ def _describe_all(
     return left_out
 
 
-def _record(row: LabelRow, found: _Described) -> ClipRecord:
+def _record(row: LabelRow, found: Described) -> ClipRecord:
     return ClipRecord(
         name=row.file,
         label=row.label,

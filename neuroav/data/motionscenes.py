@@ -13,8 +13,10 @@ shown, and every ``scene_bias`` shares its clips.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -68,10 +70,7 @@ def class_vectors(seed: int = 0) -> Array:
         >>> vectors.shape, bool(vectors[0] @ vectors[1] > vectors[0] @ vectors[30])
         ((51, 300), True)
     """
-    words = sorted({m.kind for m in MOTION_TABLE} | {f"way {m.way}" for m in MOTION_TABLE} | set(TEMPOS) | set(SOUNDS))
-    directions = stream(seed, "words").standard_normal((len(words), VECTOR_SIZE))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    word = dict(zip(words, directions, strict=True))
+    word = word_directions(seed)
     vectors = np.stack(
         [
             0.7 * word[m.kind] + 0.7 * word[f"way {m.way}"] + 0.7 * word[tempo] + 0.3 * sum(word[k] for k in m.sounds)
@@ -80,6 +79,56 @@ def class_vectors(seed: int = 0) -> Array:
         ]
     )
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def word_directions(seed: int = 0) -> dict[str, NDArray[np.float64]]:
+    """Return the unit direction ``(300,)`` of every word; those of ways are called ``"way left"`` and the like."""
+    words = sorted({m.kind for m in MOTION_TABLE} | {f"way {m.way}" for m in MOTION_TABLE} | set(TEMPOS) | set(SOUNDS))
+    directions = stream(seed, "words").standard_normal((len(words), VECTOR_SIZE))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    return dict(zip(words, directions, strict=True))
+
+
+def phrase_vector(phrase: str, seed: int = 0) -> Array:
+    """Return the unit vector ``(300,)`` of any words of MotionScenes, weighed as in :func:`class_vectors`.
+
+    Words come in any order, and none is needed. A kind brings its two sounds along unless the phrase names sounds, and
+    its way if it has one alone; so the words of a class give the vector of that class.
+
+    Raises:
+        InputError: If a word is none of a kind, way, tempo or sound; the text names those that are nearest.
+
+    Example:
+        >>> bool(np.allclose(phrase_vector("slow circle, clockwise"), class_vectors()[0]))
+        True
+    """
+    known = {word.removeprefix("way "): word for word in word_directions(seed)}
+    words = [known[name] for name in _known_words(phrase, [name for name in known if name])]
+    motions = [m for m in MOTION_TABLE if m.kind in words]
+    ways = {f"way {m.way}" for m in motions}
+    if len(ways) == 1 and not any(word.startswith("way ") for word in words):
+        words += ways
+    if not set(SOUNDS) & set(words):
+        words += list(dict.fromkeys(sound for m in motions for sound in m.sounds))
+    direction = word_directions(seed)
+    vector = np.sum([(0.3 if word in SOUNDS else 0.7) * direction[word] for word in dict.fromkeys(words)], axis=0)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def _known_words(phrase: str, names: list[str]) -> list[str]:
+    """Split a phrase into words out of ``names``, whatever their case; a hyphen may be missing or a space."""
+    bare, found = {name.replace("-", ""): name for name in names}, []
+    parts = re.findall(r"[^\W_]+", phrase.lower())
+    while parts:
+        size = next((n for n in (2, 1) if "".join(parts[:n]) in bare and len(parts) >= n), 0)
+        if not size:
+            close = get_close_matches(parts[0], names, n=3, cutoff=0.5) or names
+            raise fail(repr(phrase), "words of MotionScenes", repr(parts[0]), f"The nearest: {', '.join(close)}.")
+        found.append(bare["".join(parts[:size])])
+        parts = parts[size:]
+    if not found:
+        raise fail(repr(phrase), "words of MotionScenes", "none")
+    return found
 
 
 # --- class splits and clip lists -----------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ class VideoReader:
         Raises:
             InputError: If no frame decodes, or frames change their size and none was asked for.
         """
-        with _open(self.path) as container:
+        with opened(self.path) as container:
             frames = islice(self._in_order(container), self.max_frames)
             first = next(frames, None)
             if first is None:
@@ -242,7 +242,7 @@ def video_info(path: str | Path) -> VideoInfo:
         InputError: If the file is missing or no frame of it decodes.
     """
     path = Path(path)
-    with _open(path) as container:
+    with opened(path) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1  # or as many frames would be decoded
         first = next(VideoReader(path)._decoded(container, stream), None)
@@ -286,7 +286,7 @@ def _read_audio(path: Path, audio: np.ndarray, start_s: float, rate: int) -> tup
     import av
 
     stop, notes = 0, []
-    with _open(path) as container:
+    with opened(path) as container:
         if not container.streams.audio:
             return False, [f"{path}: no audio track"]
         try:
@@ -345,7 +345,8 @@ def _increasing(ticks: list[int | None]) -> bool:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
+    """Open a video file with PyAV; what is none, or refers elsewhere, is refused in one line."""
     import av
 
     av.logging.set_level(None)  # libav's own lines on stderr; what matters is counted and said once

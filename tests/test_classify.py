@@ -1,0 +1,388 @@
+"""``neuroav classify``: the run's own judgement of a clip it is shown as a file; words, copies, refusals."""
+
+import dataclasses
+import json
+import shutil
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from neuroav.baselines.pooled import PooledMLPConfig
+from neuroav.checks import InputError
+from neuroav.classify import Recogniser, _encoder, rank
+from neuroav.cli import main
+from neuroav.config import Experiment, MotionScenesData, SimulatedData, StoreData, to_json
+from neuroav.data import extract
+from neuroav.data.class_vectors import Optimised
+from neuroav.data.encoders.choice import VIDEO, EncoderChoice
+from neuroav.data.motionscenes import MotionScenesConfig, class_vectors, phrase_vector, word_directions
+from neuroav.data.render import render_clip
+from neuroav.data.store import Store, StoreWriter
+from neuroav.events.video import read_clip
+from neuroav.gzsl.scores import calibrated_prediction
+from neuroav.mdft.model import MDFTConfig
+from neuroav.mdft.motion import SpikingLayers
+from neuroav.nn.losses import HeadsConfig
+from neuroav.run import distances, run_experiment
+from neuroav.train.checkpoint import load_json, load_tensors, save_json, save_tensors
+from neuroav.train.loop import OneStage, TrainConfig
+from neuroav.train.optim import Step
+
+TRAIN = TrainConfig(epochs=1, batches=3, batch_size=16, lr=1e-2, schedule=Step(), protocol=OneStage())
+BETA = 0.05  # large enough to matter between the tiny model's distances
+WORDS = {"dog": 0, "rain": 1, "playing": 2, "flute": 3, "tuba": 4}
+
+
+def write_clip(path, frames, t_us, audio=None, rate=16000):
+    """A lossless Matroska file: FFV1 in RGB, sound as 32-bit floats."""
+    with av.open(str(path), "w", format="matroska") as container:
+        video = container.add_stream("ffv1", rate=25)
+        video.height, video.width, video.pix_fmt = *frames.shape[1:3], "bgr0"
+        video.codec_context.time_base = Fraction(1, 1000)
+        sound = container.add_stream("pcm_f32le", rate=rate, layout="mono") if audio is not None else None
+        for image, time_us in zip(frames, t_us.tolist(), strict=True):
+            frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format="bgr0")
+            frame.pts, frame.time_base = time_us // 1000, Fraction(1, 1000)
+            container.mux(video.encode(frame))
+        container.mux(video.encode())
+        if sound is not None:
+            frame = av.AudioFrame.from_ndarray(audio.astype(np.float32)[None], "flt", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+            container.mux(sound.encode(frame))
+            container.mux(sound.encode())
+    return path
+
+
+def write_scene(path, class_index=0, clip_index=0, scene=3, sound=True):
+    clip = render_clip(class_index, clip_index, scene)
+    return write_clip(path, clip.frames, clip.t_us, clip.audio if sound else None)
+
+
+def with_beta(folder, beta):
+    """Give a run another calibration, as if validation had chosen it."""
+    tensors, note = load_tensors(folder / "model.safetensors")
+    save_tensors(folder / "model.safetensors", tensors, note | {"beta": beta})
+
+
+@pytest.fixture(scope="module")
+def scenes_run(tmp_path_factory, tiny_store):
+    """A tiny MDFT on MotionScenes."""
+    config = MDFTConfig(dim=32, heads=HeadsConfig(hidden=32), motion=SpikingLayers(layers=1))
+    data = MotionScenesData(store=str(tiny_store), scenes=MotionScenesConfig(size="tiny"))
+    folder = tmp_path_factory.mktemp("runs") / "scenes"
+    run_experiment(Experiment(name="scenes", data=data, config=config, train=TRAIN), folder)
+    with_beta(folder, BETA)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def own_run(tmp_path_factory):
+    """A pooled MLP on five rendered clips, extracted from files with vectors of single words."""
+    folder = tmp_path_factory.mktemp("own")
+    lines = ["file,label,part"]
+    parts = [("dog", "train"), ("rain", "train"), ("dog", "val_seen"), ("tuba", "val_unseen"), ("dog", "test_seen")]
+    for i, (label, part) in enumerate([*parts, ("playing flute", "test_unseen")]):
+        write_scene(folder / f"{i}.mkv", class_index=i, sound=i > 0)
+        lines.append(f"{i}.mkv,{label},{part}")
+    (folder / "labels.csv").write_text("\n".join(lines))
+    write_words(folder / "words.txt", WORDS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extract, "map_processes", lambda f, items, workers, **_: ((item, f(item)) for item in items))
+        inputs = [str(folder), str(folder / "labels.csv"), str(folder / "words.txt")]
+        extract.extract_command(*inputs, str(folder / "store.h5"), workers=1)
+    config = PooledMLPConfig(dim=8, heads=HeadsConfig(hidden=8))
+    data = StoreData(store=str(folder / "store.h5"))
+    run_experiment(Experiment(name="own", data=data, model="pooled", config=config, train=TRAIN), folder / "run")
+    return folder / "run"
+
+
+def write_words(path, words, width=8):
+    rows = [f"{word} " + " ".join("1" if k == place else "0" for k in range(width)) for word, place in words.items()]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def classify(*arguments):
+    return main(["classify", *map(str, arguments)])
+
+
+def test_a_file_is_judged_as_the_run_judges_the_clip(scenes_run, tmp_path, capsys):
+    recogniser = Recogniser.open(str(scenes_run))
+    store, test = recogniser.task.store, recogniser.task.parts["biased"]
+    chosen = np.concatenate([test["test_seen"][[0, 7]], test["test_unseen"][[3]]])
+    classes = np.union1d(recogniser.seen, recogniser.unseen)
+    want = distances(recogniser.model, recogniser.task.data(chosen, recogniser.statistics), classes)
+    for i in chosen:
+        extras = {key: int(store.extras[key][i]) for key in ("class", "clip", "scene")}
+        clip = render_clip(extras["class"], extras["clip"], extras["scene"])
+        write_clip(tmp_path / f"{i}.mkv", clip.frames, clip.t_us, clip.audio)
+    out = tmp_path / "out.json"
+    assert classify(*(tmp_path / f"{i}.mkv" for i in chosen), "--run", scenes_run, "--json", out, "--top", 3) == 0
+    told = json.loads(out.read_text())
+    names = [store.class_names[k] for k in classes]
+    seen = np.isin(classes, recogniser.seen)
+    assert [one["class"] for one in told["classes"]] == names
+    assert [one["seen"] for one in told["classes"]] == seen.tolist()
+    winners = calibrated_prediction(want, seen, BETA)
+    for row, expected, winner in zip(told["rows"], want, winners, strict=True):
+        by_name = {one["class"]: one for one in row["ranked"]}
+        np.testing.assert_allclose([by_name[name]["distance"] for name in names], expected, rtol=0, atol=1e-5)
+        assert row["ranked"][0]["class"] == names[winner]
+        assert row["duration_s"] == pytest.approx(2.4)
+        assert row["has_audio"]
+    printed = capsys.readouterr().out
+    assert "39 classes, 9 of them unseen in training" in printed
+    assert "plus 0.05, calibrated" in printed
+    assert printed.count("ahead by") == 3
+    assert printed.count("behind by") == 6
+
+
+def test_the_order_is_that_of_calibrated_stacking():
+    rng = np.random.default_rng(0)
+    for beta in (-0.3, 0.0, 0.2):
+        dist, seen = rng.random(6).round(1).astype(np.float32), rng.random(6) < 0.5
+        ranked = rank(dist, [str(k) for k in range(6)], seen, beta)
+        scores = [float(np.float32(d) + np.float32(beta)) if s else float(d) for d, s in zip(dist, seen, strict=True)]
+        assert [one.name for one in ranked] == [str(k) for k in sorted(range(6), key=lambda k: (scores[k], k))]
+        assert int(ranked[0].name) == calibrated_prediction(dist[None], seen, beta)[0]
+        for one in ranked:
+            others = [score for k, score in enumerate(scores) if str(k) != one.name]
+            assert one.margin == pytest.approx(min(others) - scores[int(one.name)])
+    with pytest.raises(InputError, match="diverged"):
+        rank(np.array([1.0, np.nan]), ["a", "b"], np.array([True, False]), 0.0)
+
+
+def test_words_of_motionscenes_compose(scenes_run):
+    recogniser = Recogniser.open(str(scenes_run))
+    found = recogniser.classes("Clockwise circle slow, spin fast, rattle, blink_medium")
+    assert [one.label for one in found] == [0, None, None, 49]
+    assert [one.source for one in found] == ["circle clockwise slow", "spin fast", "rattle", "blink medium"]
+    words = word_directions(0)
+    spin = 0.7 * words["spin"] + 0.7 * words["fast"] + 0.3 * (words["rattle"] + words["buzz"])
+    np.testing.assert_allclose(found[1].vector, spin / np.linalg.norm(spin), atol=1e-6)
+    np.testing.assert_allclose(phrase_vector("counterclockwise fast spin", 5), class_vectors(5)[29], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("classes", "text"),
+    [
+        ("spin fast, circel", "got 'circel'. The nearest: circle"),
+        ("spin fast", "at least two classes"),
+        (", ", "at least two classes"),
+        ("spin fast, blink, spin fast", "every class once, got 'spin fast' more than once"),
+        ("spin fast, fast spin", "got 'spin fast' and 'fast spin', which have the same"),
+        ("circle clockwise slow, slow clockwise circle", "which have the same"),
+        ('"spin fast', "names with commas between them"),
+    ],
+)
+def test_classes_that_cannot_be_used_are_refused(scenes_run, capsys, classes, text):
+    assert classify("absent.mkv", "--run", scenes_run, "--classes", classes) == 2
+    shown = capsys.readouterr()
+    assert text in shown.err
+    assert len(shown.err.splitlines()) == 1
+    assert shown.out == ""
+
+
+def test_new_words_come_from_the_vectors_of_the_run(own_run, tmp_path, capsys):
+    recogniser = Recogniser.open(str(own_run))
+    found = recogniser.classes("DOG, playing tuba, flute")  # from the file that extract was given
+    assert [one.source for one in found] == ["dog", "playing + tuba", "flute"]
+    assert [one.label is None for one in found] == [False, True, True]
+    np.testing.assert_allclose(found[1].vector, np.eye(8)[[2, 4]].sum(0) / np.sqrt(2), atol=1e-6)
+    assert recogniser.classes("flute playing, dog")[0].source == "playing flute"  # the same words in another order
+    capsys.readouterr()
+    with pytest.raises(InputError, match=r"none for 'flude'\. Did you mean 'flute'\?"):
+        recogniser.classes("dog, flude")
+    moved = write_words(tmp_path / "moved.txt", WORDS | {"oboe": 5})
+    assert recogniser.classes("dog, oboe", str(moved))[1].source == "oboe"
+    assert capsys.readouterr().err == ""
+    alone = write_words(tmp_path / "alone.txt", {"oboe": 5})
+    assert recogniser.classes("dog, oboe", str(alone))[1].source == "oboe"
+    assert "can't be told" in capsys.readouterr().err
+
+
+def test_vectors_of_another_kind_are_refused(own_run, tmp_path):
+    recogniser = Recogniser.open(str(own_run))
+    turned = write_words(tmp_path / "turned.txt", {word: 7 - place for word, place in (WORDS | {"oboe": 5}).items()})
+    with pytest.raises(InputError, match="the vectors of the run, 8 numbers each, got another vector for 'dog'"):
+        recogniser.classes("rain, oboe", str(turned))
+    with pytest.raises(InputError, match="got 9 numbers each"):
+        recogniser.classes("rain, oboe", str(write_words(tmp_path / "wide.txt", WORDS | {"oboe": 5}, width=9)))
+    with pytest.raises(InputError, match="got 9 numbers each"):
+        recogniser.classes("rain, oboe", str(write_words(tmp_path / "alone.txt", {"oboe": 5}, width=9)))
+
+
+def test_words_without_their_file_name_the_nearest_and_the_option(own_run, tmp_path):
+    recogniser = Recogniser.open(str(own_run))
+    store = recogniser.task.store
+    provenance = store.provenance | {"vectors": str(tmp_path / "gone.bin")}
+    store.provenance = provenance
+    with pytest.raises(InputError, match=r"The nearest: dog. Other words need --vectors FILE.*gone.bin"):
+        recogniser.classes("dig, rain")
+    assert [one.source for one in recogniser.classes("Playing_Flute, rain")] == ["playing flute", "rain"]
+
+
+def test_what_can_take_no_new_class_says_so(own_run):
+    recogniser = Recogniser.open(str(own_run))
+    optimised = dataclasses.replace(recogniser.experiment, class_vectors=Optimised())
+    with pytest.raises(InputError, match="optimised together, before training, got flute"):
+        dataclasses.replace(recogniser, experiment=optimised).classes("dog, flute")
+    recogniser.model.fit_extra = None
+    with pytest.raises(InputError, match="a classifier fitted to them, got tuba"):  # of validation alone
+        recogniser.classes("dog, tuba")
+    assert len(recogniser.classes()) == 3
+
+
+def test_a_bad_clip_is_named_and_the_others_go_on(scenes_run, tmp_path, capsys):
+    (tmp_path / "text.mp4").write_text("no film")
+    write_scene(tmp_path / "silent.mkv", sound=False)
+    one = render_clip(0, 0, 0)
+    write_clip(tmp_path / "one.mkv", one.frames[:1], one.t_us[:1])  # shorter than a bin
+    clips = [tmp_path / name for name in ("text.mp4", "gone.mp4", "silent.mkv", "one.mkv")]
+    assert classify(*clips, "--run", scenes_run, "--json", tmp_path / "out.json") == 1
+    shown = capsys.readouterr()
+    assert "silent.mkv (2.4 s, no sound, described as silence)" in shown.out
+    assert shown.out.count("ahead by") == 2
+    text, gone, end = shown.err.splitlines()
+    assert text.startswith(f"{clips[0]}: expected a video file that PyAV can decode, got ")
+    assert gone == f"{clips[1]}: expected a video file that PyAV can decode, got no such file."
+    assert end.startswith("2 of 4 clips could not be classified: ")
+    told = load_json(tmp_path / "out.json")
+    assert list(told["failed"]) == [str(clips[0]), str(clips[1])]
+    assert [row["has_audio"] for row in told["rows"]] == [False, False]
+
+
+def test_the_answer_is_drawn_onto_a_copy(scenes_run, tmp_path, capsys):
+    clip = render_clip(0, 0, 3)
+    path = write_clip(tmp_path / "clip.mkv", clip.frames, clip.t_us, clip.audio)
+    before = path.read_bytes()
+    assert classify(path, "--run", scenes_run, "--draw", tmp_path / "out" / "drawn", "--top", 2) == 0
+    copy = tmp_path / "out" / "drawn" / "clip.mp4"
+    assert f"drawn onto {copy}" in capsys.readouterr().out
+    assert path.read_bytes() == before
+    assert [one.name for one in copy.parent.iterdir()] == ["clip.mp4"]
+    with av.open(str(copy)) as container:
+        assert [stream.codec_context.name for stream in container.streams] == ["h264", "aac"]
+        height, width = container.streams.video[0].height, container.streams.video[0].width
+    assert (height, width) == (240 + 46, 480)  # two lines of 18 pixels and half a one around them, made even
+    drawn = read_clip(copy, size=(height, width))
+    np.testing.assert_array_equal(drawn.t_us, clip.t_us)
+    picture, events, board = drawn.frames[:, :240, :240], drawn.frames[1:, :240, 240:], drawn.frames[:, 240:]
+    ours = picture.reshape(60, 4, 60, 4, 60, 3).mean(axis=(2, 4))  # 4 x 4 cells, as 240 is no multiple of 64
+    theirs = clip.frames.reshape(60, 4, 16, 4, 16, 3).mean(axis=(2, 4))
+    assert np.abs(ours - theirs).max() < 12
+    assert (np.ptp(events.reshape(59, -1), axis=1) > 100).mean() > 0.9
+    assert np.abs(board[0].astype(int) - board[-1]).max() < 40  # the same throughout
+    assert board[0].max() > 200
+    window = slice(drawn.audio_rate // 4, 2 * drawn.audio_rate)  # AAC begins and ends softly
+    assert np.corrcoef(drawn.audio[window], clip.audio[window])[0, 1] > 0.95
+
+
+def test_copies_never_overwrite_a_clip(scenes_run, tmp_path, capsys):
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"a film")
+    for arguments, text in (
+        ([clip, "--draw", clip], "another file than the clip"),
+        ([clip, "--draw", tmp_path], "another file than the clip"),
+        ([clip, "--draw", tmp_path / "gone" / "x.mp4"], "a file in an existing folder"),
+        ([clip, "--draw", tmp_path / "x.avi"], "a name that ends in .mp4, or a folder"),
+        ([clip, tmp_path / "two.mp4", "--draw", tmp_path / "x.mp4"], "a folder for 2 clips"),
+        ([clip, tmp_path / "deep" / "clip.mkv", "--draw", tmp_path / "out"], "two of the same name"),
+        ([clip, clip], "every clip once"),
+        ([clip, "--top", 0], "--top in [1, inf], got 0"),
+    ):
+        assert classify(*arguments, "--run", scenes_run) == 2
+        assert text in capsys.readouterr().err
+    assert clip.read_bytes() == b"a film"
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_what_is_no_finished_run_is_refused(scenes_run, tmp_path, capsys):
+    def refused(run, text):
+        assert classify("clip.mkv", "--run", run) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert text in line
+
+    refused(tmp_path, "the directory of a finished run, got none")
+    run = tmp_path / "run"
+    shutil.copytree(scenes_run, run)
+    (run / "results.json").unlink()
+    refused(run, "got an unfinished one")
+    save_json(run / "results.json", {})
+    config = load_json(run / "config.json")
+    save_json(run / "config.json", config | {"type": "neuroav.config:Gone"})
+    refused(run, "It was saved by another version")
+    save_json(run / "config.json", config)
+    (run / "model.safetensors").unlink()
+    refused(run, "a checkpoint in safetensors format")
+    experiment = Experiment(name="x", data=MotionScenesData(store=str(tmp_path / "gone.h5")))
+    save_json(run / "config.json", to_json(experiment))
+    refused(run, "neuroav eval")
+    assert not (tmp_path / "gone.h5").exists()
+    save_json(run / "config.json", to_json(dataclasses.replace(experiment, data=SimulatedData())))
+    refused(run, "features that can be made of a video, got simulated ones")
+    (run / "config.json").unlink()
+    shutil.copytree(scenes_run, run / "mdft-0")
+    refused(run, "got that of a comparison. Choose one of its runs: mdft-0.")
+
+
+def test_features_that_no_video_gives_are_refused(own_run, tmp_path):
+    with Store(own_run.parent / "store.h5") as store:
+        clips = [store.clip(i) for i in range(len(store))]
+        classes = {"class_names": store.class_names, "class_vectors": store.class_vectors}
+        settings = store.settings
+    run = tmp_path / "run"
+    shutil.copytree(own_run, run)
+    for name, kept, text in (
+        ("published", {"data_set": "ucf", "features": "main"}, r"got published ones \(ucf main\)"),
+        ("older", settings | {"bin_s": 0.5}, "got bin_s = 0.5. It was extracted by another version"),
+    ):
+        with StoreWriter(tmp_path / f"{name}.h5", **classes, settings=kept) as writer:
+            for clip in clips:
+                writer.write(clip)
+        experiment = load_json(own_run / "config.json")
+        experiment["data"]["store"] = str(tmp_path / f"{name}.h5")
+        save_json(run / "config.json", experiment)
+        with pytest.raises(InputError, match=text):
+            Recogniser.open(str(run))
+
+
+def test_a_run_of_another_version_is_pointed_out(own_run, tmp_path, capsys):
+    shutil.copytree(own_run, tmp_path / "run")
+    save_json(tmp_path / "run" / "versions.json", {"neuroav": "0.0.1"})
+    Recogniser.open(str(tmp_path / "run"))
+    assert "was made by neuroav 0.0.1" in capsys.readouterr().err
+
+
+def test_encoders_are_those_of_the_run(tmp_path):
+    weights, others = tmp_path / "c3d.pth", tmp_path / "others.pth"
+    weights.write_bytes(b"weights")
+    others.write_bytes(b"others")
+    then = EncoderChoice("c3d", (str(weights),))
+    said = then.describe()
+    assert _encoder("--video-encoder", None, said, [str(weights)], VIDEO) == then
+    moved = weights.rename(tmp_path / "moved.pth")
+    with pytest.raises(InputError, match=r"the encoder of the run, c3d:c3d.pth, got none. Say where"):
+        _encoder("--video-encoder", None, said, [str(weights)], VIDEO)
+    assert _encoder("--video-encoder", f"c3d:{moved}", said, [str(weights)], VIDEO).paths == (str(moved),)
+    for wrong in (f"c3d:{others}", "classic"):
+        with pytest.raises(InputError, match="from other files"):
+            _encoder("--video-encoder", wrong, said, [str(weights)], VIDEO)
+    with pytest.raises(InputError, match="got c3d from other files"):
+        _encoder("--video-encoder", None, said, [str(others)], VIDEO)
+
+
+def test_clips_of_ones_own_are_judged_as_the_run_judges_them(own_run):
+    folder = own_run.parent
+    recogniser = Recogniser.open(str(own_run))
+    classes = recogniser.classes()
+    index = np.array([4, 5])
+    want = distances(
+        recogniser.model,
+        recogniser.task.data(index, recogniser.statistics),
+        np.union1d(recogniser.seen, recogniser.unseen),
+    )
+    got = [recogniser.distances(recogniser.describe(str(folder / f"{i}.mkv")), classes) for i in index]
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
