@@ -178,56 +178,47 @@ def _energy(args: argparse.Namespace) -> int:
     )
 
 
+BENCHES = {  # options of their own
+    "events": ("clip", "frames", "validate"),
+    "neurons": ("compiled",),
+    "train": ("store",),
+    "protocol": (),
+    "energy": (),
+}
+
+
 def _bench(args: argparse.Namespace) -> int:
-    if args.what == "neurons":
-        _refuse(
-            args,
-            "neuroav bench neurons",
-            "none of the options of bench events",
-            ("clip", "frames", "validate", "store"),
-        )
-        from neuroav.bench.neurons import neurons_bench_command
-
-        return neurons_bench_command(
-            with_peers=args.peers,
-            compiled=args.compiled,
-            threads=args.threads,
-            repeats=args.repeats,
-            json_path=args.json,
-            out=args.out,
-        )
-    if args.what == "protocol":
-        other = ("compiled", "clip", "frames", "validate", "store")
-        _refuse(args, "neuroav bench protocol", "none of the options of other benches", other)
-        from neuroav.bench.protocol import protocol_bench_command
-
-        return protocol_bench_command(args.peers, args.threads, args.repeats, json_path=args.json, out=args.out)
-    if args.what == "train":
-        others = ("compiled", "clip", "frames", "validate")
-        _refuse(args, "neuroav bench train", "none of the options of other benches", others)
-        from neuroav.bench.train import train_bench_command
-
-        return train_bench_command(
-            args.peers, args.threads, args.repeats, args.store, json_path=args.json, out=args.out
-        )
-    _refuse(args, "neuroav bench events", "none of the options of other benches", ("compiled", "store"))
+    foreign = [name for what, names in BENCHES.items() if what != args.what for name in names]
+    where = f"neuroav bench {args.what}" if args.what else "neuroav bench"
+    _refuse(args, where, "none of the options of other benches", foreign)
     if args.validate:
         timing = ("peers", "threads", "clip", "frames", "repeats")
         _refuse(args, "neuroav bench events --validate", "none of the options of a timing", timing)
         from neuroav.bench.validate import validate_command
 
         return validate_command(args.out, args.json)
-    from neuroav.bench.events import events_bench_command
+    common = {
+        "with_peers": args.peers,
+        "threads": args.threads,
+        "repeats": args.repeats,
+        "json_path": args.json,
+        "out": args.out,
+    }
+    if args.what == "events":
+        from neuroav.bench.events import events_bench_command
 
-    return events_bench_command(
-        args.clip,
-        with_peers=args.peers,
-        threads=args.threads,
-        num_frames=args.frames,
-        repeats=args.repeats,
-        json_path=args.json,
-        out=args.out,
-    )
+        return events_bench_command(args.clip, num_frames=args.frames, **common)
+    if args.what == "neurons":
+        from neuroav.bench.neurons import neurons_bench_command
+
+        return neurons_bench_command(compiled=args.compiled, **common)
+    if args.what == "train":
+        from neuroav.bench.train import train_bench_command
+
+        return train_bench_command(store=args.store, **common)
+    from neuroav.bench.everything import COMMANDS, every_bench_command
+
+    return COMMANDS.get(args.what, every_bench_command)(**common)
 
 
 def _table(args: argparse.Namespace) -> int:
@@ -358,8 +349,8 @@ def build_parser() -> argparse.ArgumentParser:
     energy.add_argument("--trials", type=int, default=None, metavar="N", help="windows of each case (default: 5)")
     energy.set_defaults(handler=_energy)
 
-    bench = verbs.add_parser("bench", help="time events, neurons, protocol or training; show that events are right")
-    bench.add_argument("what", choices=["events", "neurons", "protocol", "train"], help="what to time")
+    bench = verbs.add_parser("bench", help="time events, neurons, training, protocol, counting; check the events")
+    bench.add_argument("what", nargs="?", choices=[*BENCHES], help="what to time (default: all, and a page of ratios)")
     bench.add_argument("--peers", action="store_true", help="also time the other libraries that are installed")
     bench.add_argument("--compiled", action="store_true", help="neurons: also peers by torch.compile, takes minutes")
     bench.add_argument("--threads", type=int, default=None, metavar="N", help="of the cases on several (default: 2)")

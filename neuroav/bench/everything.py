@@ -1,0 +1,128 @@
+"""``neuroav bench`` without a name: every bench one after the other, and one page of ratios from their rows.
+
+A ratio is of median times: another implementation over ours on the same case, so that above 1 we are faster; and ours
+over the ``floor``, the least time that the case can take, so that 1 is the most to be had. Where a bench compares
+models rather than implementations (``train``), each of them stands beside the floor.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+from neuroav.bench.energy import energy_bench_command
+from neuroav.bench.events import events_bench_command
+from neuroav.bench.machine import machine
+from neuroav.bench.neurons import neurons_bench_command
+from neuroav.bench.protocol import protocol_bench_command
+from neuroav.bench.rows import check_options, head, left_out, write_report
+from neuroav.bench.train import train_bench_command
+from neuroav.checks import NeuroavError
+from neuroav.train.checkpoint import load_json
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "events": events_bench_command,
+    "neurons": neurons_bench_command,
+    "train": train_bench_command,
+    "protocol": protocol_bench_command,
+    "energy": energy_bench_command,
+}
+OURS, FLOOR = "neuroav", "floor"
+
+
+def every_bench_command(
+    with_peers: bool = False,
+    threads: int | None = None,
+    repeats: int | None = None,
+    json_path: str | None = None,
+    out: str | None = None,
+) -> int:
+    """Run every bench, print what each prints, then the page of ratios; the verb ``neuroav bench``.
+
+    Args:
+        with_peers: Also time the other libraries that are installed.
+        threads: As each bench takes it.
+        repeats: Turns of everybody (default: 7).
+        json_path: Also write machine, all rows, ratios and what was left out here.
+        out: Also write the page of ratios here, as Markdown.
+
+    Returns:
+        Exit status: 0, or 1 if something of ours failed.
+
+    Raises:
+        InputError: If an argument is out of range or an output can't be written.
+    """
+    check_options(
+        "neuroav bench", 1 if threads is None else threads, 7 if repeats is None else repeats, (json_path, out)
+    )
+    report: dict[str, Any] = {"machine": machine(), "rows": [], "skipped": [], "settings": {}}
+    failed = []
+    with tempfile.TemporaryDirectory(prefix="neuroav-bench-") as folder:
+        for name, command in COMMANDS.items():
+            path = Path(folder) / f"{name}.json"
+            try:
+                status = command(with_peers=with_peers, threads=threads, repeats=repeats, json_path=str(path))
+            except NeuroavError as error:  # what the others found is kept
+                status = 1
+                report["skipped"].append({"case": "all", "impl": name, "reason": str(error)})
+            failed += [name] if status else []
+            if path.exists():
+                _add(report, name, load_json(path))
+    report["ratios"] = ratios(report["rows"])
+    sys.stdout.write("\n")
+    write_report(report, markdown(report, failed), json_path, out)
+    return 1 if failed else 0
+
+
+def _add(report: dict[str, Any], name: str, one: dict[str, Any]) -> None:
+    report["rows"] += one["rows"]
+    report["skipped"] += [each | {"case": f"{name}, {each['case']}"} for each in one["skipped"]]
+    report["settings"][name] = one["settings"]
+
+
+def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the ratios of rows of any bench, as the top of this file says.
+
+    Example:
+        >>> times = {"neuroav": 2.0, "v2e": 10.0, "floor": 0.5}
+        >>> rows = [{"bench": "events", "case": "a", "impl": impl, "median_s": s} for impl, s in times.items()]
+        >>> [(each["what"], each["ratio"]) for each in ratios(rows)]
+        [('v2e / neuroav', 5.0), ('neuroav / floor', 4.0)]
+    """
+    cases: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        cases.setdefault((row["bench"], row["case"]), {})[row["impl"]] = row["median_s"]
+    found = []
+    for (bench, case), times in cases.items():
+        pairs = [(impl, OURS) for impl in times if OURS in times and impl not in (OURS, FLOOR)]
+        ours = [OURS] if OURS in times else [impl for impl in times if impl != FLOOR]
+        pairs += [(impl, FLOOR) for impl in ours if FLOOR in times]
+        for above, below in pairs:
+            what = f"{above} / {below}"
+            found.append({"bench": bench, "case": case, "what": what, "ratio": times[above] / times[below]})
+    return found
+
+
+def markdown(report: dict[str, Any], failed: Sequence[str]) -> str:
+    """Return the page: machine, each pair over all cases, every case, what failed or was left out."""
+    lines = head("", report["machine"])
+    lines[0] = lines[0].replace("bench ,", "bench,")
+    lines += ["", *(f"**Failed: {name}.**" for name in failed), "", "## Over all cases", ""]
+    lines += ["| bench | times | cases | geometric mean | lowest | highest |", "|---|---|--:|--:|--:|--:|"]
+    pairs: dict[tuple[str, str], list[float]] = {}
+    for one in report["ratios"]:
+        pairs.setdefault((one["bench"], one["what"]), []).append(one["ratio"])
+    for (bench, what), values in pairs.items():
+        figures = " | ".join(f"{value:.2f}" for value in (geometric_mean(values), min(values), max(values)))
+        lines.append(f"| {bench} | {what} | {len(values)} | {figures} |")
+    lines += ["", "## Every case", "", "| bench | case | times | ratio |", "|---|---|---|--:|"]
+    lines += [f"| {one['bench']} | {one['case']} | {one['what']} | {one['ratio']:.2f} |" for one in report["ratios"]]
+    notes = (
+        "Ratios of median wall times, of runs in turns. Another implementation / neuroav: above 1 neuroav is faster. "
+        "A time / floor: how many times the least possible; for energy, counting over a plain pass."
+    )
+    return "\n".join([*lines, *left_out(report["skipped"]), "", notes, ""])
