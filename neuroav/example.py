@@ -1,19 +1,32 @@
-"""One test clip for the page: its pictures, sound and events, and what the trained model's neurons did with it."""
+"""What the page shows of a trained model: one clip and what its neurons did with it, many clips in its space."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
+from neuroav.baselines.base import joined_averages
 from neuroav.checks import InputError, fail
 from neuroav.config import Data, MotionScenesData
 
 if TYPE_CHECKING:
     from neuroav.data.sample import ClipData
     from neuroav.data.store import Store
+
+
+MOST_CLASSES, MOST_CLIPS = 6, 20  # of each kind, and of each class: 240 points that can be told apart
+MOST_COMPONENTS = 50
+
+
+class Competing(NamedTuple):
+    """Labels ``classes (K,)``, in order, and which of them are ``seen (K,)``."""
+
+    classes: np.ndarray
+    seen: np.ndarray
 
 
 class Shown(NamedTuple):
@@ -105,3 +118,68 @@ def presentation_times(start: np.ndarray, repeats: int) -> np.ndarray:
     gap = float(np.median(np.diff(start))) if len(start) > 1 else 1.0
     ends = np.append(start, start[-1] + gap)
     return np.interp(np.arange(len(start) * repeats) / repeats, np.arange(len(ends)), ends).astype(np.float32)
+
+
+@torch.no_grad()
+def embedding_arrays(
+    model: Any, row: str, data: ClipData, names: Sequence[str], competing: Competing, class_names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Some test clips as they come in, and where the model puts them and their classes.
+
+    Args:
+        model: trained, on the CPU.
+        row: its name in the table.
+        data: test clips, ``N`` in all.
+        names: of these clips.
+        competing: the classes.
+        class_names: of every label.
+
+    Returns:
+        For ``k`` classes and ``n`` of their clips: ``embedding.classes (k,)``, ``embedding.seen (k,)``,
+        ``embedding.names (n,)``, ``embedding.label (n,)`` place of each clip's class among them, ``embedding.inputs
+        (n, 50)`` principal components of the averaged features; and, where the model has ``embeddings``,
+        ``embedding.ROW.clips (n, D)`` and ``embedding.ROW.classes (k, D)``.
+    """
+    stored, labels, seen = data.labels.numpy(), competing.classes, competing.seen
+    with_clips = np.isin(labels, stored)
+    shown = np.concatenate([spread(labels[with_clips & group], MOST_CLASSES) for group in (seen, ~seen)])
+    clips = np.concatenate([spread(np.flatnonzero(stored == label), MOST_CLIPS) for label in shown])
+    batch = data.batch(clips)
+    arrays = {
+        "embedding.classes": np.array([class_names[label] for label in shown]),
+        "embedding.seen": seen[np.searchsorted(labels, shown)],
+        "embedding.names": np.array([names[i] for i in clips]),
+        "embedding.label": np.argmax(stored[clips][:, None] == shown, 1),
+        "embedding.inputs": principal_components(joined_averages(batch).numpy(), MOST_COMPONENTS),
+    }
+    if hasattr(model, "embeddings"):
+        points, prototypes = model.embeddings(batch, data.class_vectors[torch.from_numpy(shown)])
+        arrays |= {f"embedding.{row}.clips": points.numpy(), f"embedding.{row}.classes": prototypes.numpy()}
+    return arrays
+
+
+def spread(values: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of ``values``, evenly spread over them, in order.
+
+    Example:
+        >>> spread(np.arange(10), 4).tolist()
+        [0, 3, 6, 9]
+    """
+    if len(values) <= most:
+        return values
+    return values[np.round(np.linspace(0, len(values) - 1, most)).astype(int)]
+
+
+def principal_components(x: np.ndarray, most: int) -> np.ndarray:
+    """Rows ``x (n, D)`` along their ``most`` strongest directions, ``(n, min(most, n, D))`` float32, centred.
+
+    The sign of a direction is that of its largest weight, so that it does not depend on the machine.
+
+    Example:
+        >>> principal_components(np.array([[0.0, 0.0], [3.0, 4.0]]), 1).tolist()
+        [[-2.5], [2.5]]
+    """
+    centred = x.astype(np.float64) - x.mean(0, dtype=np.float64)
+    rows, scale, directions = np.linalg.svd(centred, full_matrices=False)
+    largest = np.take_along_axis(directions, np.abs(directions).argmax(1)[:, None], 1)[:, 0]
+    return (rows * scale * np.where(largest < 0, -1, 1))[:, :most].astype(np.float32)

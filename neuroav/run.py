@@ -30,13 +30,14 @@ from neuroav.checks import OutputError, check_range, fail, some
 from neuroav.config import Comparison, Experiment, load_experiment, read_experiment, same, to_json
 from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.types import Batch, Classes
-from neuroav.example import example_arrays
+from neuroav.example import Competing, embedding_arrays, example_arrays
 from neuroav.gzsl.curve import bootstrap_intervals, seen_unseen_curve
 from neuroav.gzsl.metrics import confusion_matrix, follows_scene_share
 from neuroav.gzsl.protocol import GZSLResult, evaluate_gzsl
 from neuroav.gzsl.scores import calibrated_prediction
 from neuroav.processes import num_cores, took_lock
 from neuroav.progress import Progress
+from neuroav.report.saved import join, read_arrays
 from neuroav.task import Task, prepare
 from neuroav.train.checkpoint import TEMPORARY, load_json, load_tensors, replacing, save_json, save_tensors, writing
 from neuroav.train.display import watching
@@ -339,6 +340,9 @@ def score(
             index = int(parts["test_unseen"][0])
             shown = task.data(np.array([index]), statistics)
             arrays |= example_arrays(task.source, task.store, index, shown, on_cpu)
+            known = Competing(found.classes, found.seen)
+            names = [task.store.names[i] for i in indices]
+            arrays |= embedding_arrays(on_cpu, experiment.name, data, names, known, task.store.class_names)
         arrays["confusion.classes"] = np.array([task.store.class_names[i] for i in found.classes])
         arrays["confusion.seen"] = found.seen
     return rows, arrays
@@ -547,7 +551,7 @@ def run_many(
 def run_comparison(comparison: Comparison, out: Path, workers: int) -> dict[str, Any]:
     """Run what is missing of a comparison, then write ``results.json`` and ``arrays.npz`` of all (without the page).
 
-    Of several seeds the page draws the first; the example clip is that of the first run.
+    What the page draws of several seeds is joined by :func:`~neuroav.report.saved.join`.
 
     Raises:
         InputError: If the directory is that of a single run; and what :func:`run_many` raises.
@@ -559,10 +563,7 @@ def run_comparison(comparison: Comparison, out: Path, workers: int) -> dict[str,
         for data in dict.fromkeys(experiment.data for experiment, _ in jobs):
             prepare(data).store.close()  # made once, before many read it
         results = run_many(jobs, workers, comparison.name)
-        arrays: dict[str, np.ndarray] = {}
-        for _, path in reversed(jobs):
-            with np.load(path / "arrays.npz", allow_pickle=False) as file:
-                arrays |= dict(file)
+        arrays = join([read_arrays(path / "arrays.npz") for _, path in jobs])
         rows = [row for result in results for row in result["rows"]]
         settings = {"experiment": load_json(jobs[0][1] / "config.json")}
         return write_results(out, comparison.title, comparison.note, rows, arrays, settings)

@@ -108,4 +108,8 @@ class AttentionFusion(nn.Module):
 
     def distances(self, batch: Batch, class_vectors: Tensor) -> Tensor:
         """Euclidean distances ``(B, K)`` of the weighted sums to the projected ``class_vectors (K, D_text)``."""
-        return prototype_distances(self.predict(batch).fused, self.heads.word(class_vectors))
+        return prototype_distances(*self.embeddings(batch, class_vectors))
+
+    def embeddings(self, batch: Batch, class_vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Clips ``(B, D)`` and classes ``(K, D)`` in the space where distances are taken."""
+        return self.predict(batch).fused, self.heads.word(class_vectors)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from neuroav.baselines.base import Card, averages
 from neuroav.data.types import Batch, DataSpec
-from neuroav.nn.losses import Terms
+from neuroav.nn.losses import Terms, prototype_distances
 from neuroav.nn.negatives import Trio
 from neuroav.nn.pair import PairConfig, PairNetwork
 
@@ -56,6 +56,10 @@ class AVCA(PairNetwork):
 
     def distances(self, batch: Batch, class_vectors: Tensor) -> Tensor:
         """Euclidean distances ``(B, K)`` of video embeddings to the projected ``class_vectors (K, D_text)``."""
+        return prototype_distances(*self.embeddings(batch, class_vectors))
+
+    def embeddings(self, batch: Batch, class_vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Clips ``(B, D)`` and classes ``(K, D)`` in the space where distances are taken."""
         return self.prototypes(Trio(*averages(batch), batch.text), class_vectors)
 
     def after_step(self, batch: Batch, negatives: Tensor) -> None:

@@ -18,7 +18,7 @@ from neuroav.neurons.surrogate import ATan, Sigmoid, Surrogate
 from neuroav.neurons.threshold import anchored
 from neuroav.nn import pair
 from neuroav.nn.attention import masked_mean
-from neuroav.nn.losses import Terms
+from neuroav.nn.losses import Terms, prototype_distances
 from neuroav.nn.pair import Pair, PairConfig, PairNetwork
 from neuroav.nn.project import StepBatchNorm
 from neuroav.nn.spiking import LayerTrace
@@ -406,6 +406,10 @@ class AVMST(PairNetwork):
 
     def distances(self, batch: Batch, class_vectors: Tensor) -> Tensor:
         """Euclidean distances ``(B, K)`` of video embeddings to the projected ``class_vectors (K, D_text)``."""
+        return prototype_distances(*self.embeddings(batch, class_vectors))
+
+    def embeddings(self, batch: Batch, class_vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Clips ``(B, D)`` and classes ``(K, D)`` in the space where distances are taken."""
         clips: Any = self.config.reading.clips(batch)
         return self.prototypes(clips, class_vectors)
 

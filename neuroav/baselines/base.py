@@ -47,6 +47,10 @@ class AVModel(Protocol):
     validation before beta is chosen, once with those of the test. It draws from torch's generators, which are seeded
     before, and leaves what it fits in buffers, so that it is saved. ``distances`` are taken before it, too: after each
     epoch, to choose one.
+
+    A model whose distances are Euclidean ones in one space also has ``embeddings(batch, class_vectors)``: the clips
+    ``(B, D)`` and the classes ``(K, D)`` there, for pictures of that space. ``distances`` is then the distance of each
+    of the first to each of the second.
     """
 
     def loss(self, batch: Batch, negatives: Tensor) -> dict[str, Tensor]:

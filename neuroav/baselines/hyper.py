@@ -12,7 +12,7 @@ from neuroav.baselines.base import Card, averages
 from neuroav.checks import check_range
 from neuroav.data.types import Batch, DataSpec
 from neuroav.nn import pair
-from neuroav.nn.losses import Terms
+from neuroav.nn.losses import Terms, prototype_distances
 from neuroav.nn.negatives import Trio
 from neuroav.nn.pair import Embedded, PairConfig, PairNetwork
 
@@ -241,6 +241,10 @@ class Hyper(PairNetwork):
 
     def distances(self, batch: Batch, class_vectors: Tensor) -> Tensor:
         """Euclidean distances ``(B, K)`` of video embeddings to the projected ``class_vectors (K, D_text)``."""
+        return prototype_distances(*self.embeddings(batch, class_vectors))
+
+    def embeddings(self, batch: Batch, class_vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Clips ``(B, D)`` and classes ``(K, D)`` in the space where distances are taken."""
         return self.prototypes(Trio(*averages(batch), batch.text), class_vectors)
 
     def after_step(self, batch: Batch, negatives: Tensor) -> None:

@@ -72,3 +72,7 @@ class PooledMLP(nn.Module):
     def distances(self, batch: Batch, class_vectors: Tensor) -> Tensor:
         """Euclidean distances ``(B, K)`` to the projected ``class_vectors (K, D_text)``."""
         return self.heads.distances(self.represent(batch), class_vectors)
+
+    def embeddings(self, batch: Batch, class_vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Clips ``(B, D)`` and classes ``(K, D)`` in the space where distances are taken."""
+        return self.heads.embeddings(self.represent(batch), class_vectors)

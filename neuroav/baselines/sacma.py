@@ -333,8 +333,12 @@ class SACMA(nn.Module):
 
     def distances(self, batch: Batch, class_vectors: Tensor) -> Tensor:
         """Euclidean distances ``(B, K)`` to the projected ``class_vectors (K, D_text)``."""
+        return prototype_distances(*self.embeddings(batch, class_vectors))
+
+    def embeddings(self, batch: Batch, class_vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Clips ``(B, D)`` and classes ``(K, D)`` in the space where distances are taken."""
         name = self.config.output.name
-        return prototype_distances(self.embed(batch, [name])[name], self.word(class_vectors))
+        return self.embed(batch, [name])[name], self.word(class_vectors)
 
     @torch.no_grad()
     def after_step(self, batch: Batch, negatives: Tensor) -> None:

@@ -226,3 +226,7 @@ class MDFT(nn.Module):
     def distances(self, batch: Batch, class_vectors: Tensor) -> Tensor:
         """Euclidean distances ``(B, K)`` between ``O_av`` and the projected ``class_vectors (K, D_text)``."""
         return self.heads.distances(self.represent(batch).clip, class_vectors)
+
+    def embeddings(self, batch: Batch, class_vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Clips ``(B, D)`` and classes ``(K, D)`` in the space where distances are taken."""
+        return self.heads.embeddings(self.represent(batch).clip, class_vectors)

@@ -197,6 +197,10 @@ class JointHeads(nn.Module):
         rebuilt = [self.rebuild(joint), self.rebuild(word)] if self.config.loss.reconstruction else []
         return self.config.loss.terms(joint, word, rebuilt, text, negatives)
 
+    def embeddings(self, x: Tensor, class_vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Clips ``x (B, D)`` and ``class_vectors (K, D_text)`` in the shared space, rows of ``D_shared``."""
+        return self.clip(x), self.word(class_vectors)
+
     def distances(self, x: Tensor, class_vectors: Tensor) -> Tensor:
         """Euclidean distances ``(B, K)`` of clips ``x (B, D)`` to ``class_vectors (K, D_text)``."""
-        return prototype_distances(self.clip(x), self.word(class_vectors))
+        return prototype_distances(*self.embeddings(x, class_vectors))

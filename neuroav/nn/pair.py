@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from neuroav.checks import check_range
 from neuroav.nn.encoder import feed_forward
-from neuroav.nn.losses import Terms, prototype_distances, triplet
+from neuroav.nn.losses import Terms, triplet
 from neuroav.nn.negatives import Trio, rows
 from neuroav.nn.project import MLP
 
@@ -261,10 +261,10 @@ class PairNetwork(nn.Module):
                 self.video_projection(rebuilt.video)
         return rebuilt
 
-    def prototypes(self, clips: Trio, class_vectors: Tensor) -> Tensor:
-        """Euclidean distances ``(B, K)`` of the clips' *video* embedding to ``class_vectors (K, D_text)``."""
+    def prototypes(self, clips: Trio, class_vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """The clips' *video* embedding ``(B, D)`` and ``class_vectors (K, D_text)`` projected, ``(K, D)``."""
         _, (shared,) = self.project([clips])
-        return prototype_distances(shared.video, self.word_projection(class_vectors))
+        return shared.video, self.word_projection(class_vectors)
 
     @torch.no_grad()
     def follow_step(self, clips: Trio) -> None:

@@ -9,9 +9,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from neuroav.checks import NeuroavError, fail
 from neuroav.report import plots, tables
-from neuroav.report.classes import classes_section
+from neuroav.report.classes import classes_section, gains_section
+from neuroav.report.embedding import embedding_section
 from neuroav.report.energy_page import section_html
 from neuroav.report.page import Section, callout, figure_html, grid, page, table_html
 from neuroav.report.player import clip_section
@@ -19,6 +22,7 @@ from neuroav.report.saved import Array, Run, read_run
 from neuroav.report.tables import Quantity
 from neuroav.train.checkpoint import replacing
 
+SEEDS = " Lines are means over seeds; the shaded area reaches from the lowest to the highest."
 LOGGED = {"loss": ("Training loss", 1), "val_hm": ("Validation HM (percent)", 100)}  # title and scale of what runs log
 
 
@@ -96,26 +100,33 @@ def beta_section(run: Run) -> Section | None:
     measured = any(row.get("hm_oracle") is not None for row in run.rows)
     if not keys and not measured:
         return None
-    figures = []
-    for model, test_sets in run.by_model(keys).items():
-        curves = {test_set: _beta_curve(run, model, test_set) for test_set in test_sets}
-        figures.append(figure_html(plots.beta_curves(curves, model), f"{model}: S, U and HM against β.", wide=True))
+    curves = {m: {name: _beta_curve(run, m, name) for name in sets} for m, sets in run.by_model(keys).items()}
+    figures = [
+        figure_html(plots.beta_curves(each, model), f"{model}: S, U and HM against β.", wide=True)
+        for model, each in curves.items()
+    ]
+    seeds = any(curve.hm_range is not None for each in curves.values() for curve in each.values())
     intro = (
         "<p>β is a handicap on the scores of seen classes: a larger β favours unseen classes. It was chosen on "
-        "validation clips and never on the test clips drawn here.</p>"
+        f"validation clips and never on the test clips drawn here.{SEEDS if seeds else ''}</p>"
     )
     table = table_html(tables.calibration_table(run.rows), "Validated and oracle β, HM in percent") if measured else ""
     return Section("calibration", "Calibration", f"{intro}{grid(figures, '30rem')}\n{table}")
 
 
 def _beta_curve(run: Run, model: str, test_set: str) -> plots.BetaCurve:
-    prefix = f"curve.{model}|{test_set}"
-    values = {name: run.arrays.get(f"{prefix}.{name}") for name in ("beta", "seen", "unseen", "hm")}
-    lengths = {name: None if v is None else v.shape for name, v in values.items()}
-    if len(set(lengths.values())) != 1:
+    """Mean over seeds, and the range of HM where there are several."""
+    prefix, names = f"curve.{model}|{test_set}", ("beta", "seen", "unseen", "hm")
+    values = {name: np.atleast_2d(run.arrays.get(f"{prefix}.{name}", ())) for name in names}
+    if len({v.shape[1] for v in values.values()}) != 1:
+        lengths = {name: v.shape[1] for name, v in values.items()}
         raise fail("arrays.npz", f"{prefix}.beta, seen, unseen and hm of one length", str(lengths))
-    chosen = _score(run, model, test_set, "beta")
-    return plots.BetaCurve(**values, chosen=None if chosen is None else chosen.mean)  # type: ignore[arg-type]
+    chosen, hm = _score(run, model, test_set, "beta"), values["hm"]
+    return plots.BetaCurve(
+        **{name: v.mean(0) for name, v in values.items()},
+        chosen=None if chosen is None else chosen.mean,
+        hm_range=np.stack([hm.min(0), hm.max(0)]) if len(hm) > 1 else None,
+    )
 
 
 def training_section(run: Run) -> Section | None:
@@ -126,7 +137,7 @@ def training_section(run: Run) -> Section | None:
         step = run.arrays[f"log.{model}.step"]
         for name in run.names(f"log.{model}.", ""):
             value = run.arrays[f"log.{model}.{name}"]
-            if value.shape != step.shape:
+            if value.shape[-1:] != step.shape:
                 raise fail("arrays.npz", f"log.{model}.{name} as long as log.{model}.step", f"{value.shape}")
             if name != "step":
                 title, scale = LOGGED.get(name, (name, 1))
@@ -144,6 +155,8 @@ def training_section(run: Run) -> Section | None:
     spent = f"<p>Training took, per seed: {escape(', '.join(known))}.</p>" if known else ""
     smoothed = any(len(step) >= plots.SMOOTHED_FROM for curves in quantities.values() for step, _ in curves.values())
     caption = "<p>Faint lines are single steps, strong ones a running mean.</p>" if smoothed else ""
+    if any(value.ndim > 1 for curves in quantities.values() for _, value in curves.values()):
+        caption += f"<p>{SEEDS.strip()}</p>"
     return Section("training", "Training", caption + grid(figures, "24rem") + spent)
 
 
@@ -193,6 +206,8 @@ SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
     results_section,
     clip_section,
     classes_section,
+    gains_section,
+    embedding_section,
     beta_section,
     training_section,
     layers_section,

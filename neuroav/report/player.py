@@ -63,7 +63,8 @@ def _sound(run: Run) -> str:
     caption = "Level of the clip's sound over time and frequency (32 ms frames); 0 dB is the loudest point."
     sound = clip.wav_uri(audio, rate_hz)
     player = f'<audio controls preload="auto" src="{sound}" aria-label="Sound of the clip"></audio>'
-    return f"<h3>Its sound</h3>\n{figure_html(plots.spectrogram(audio, rate_hz), caption, wide=True)}{player}\n"
+    figure = figure_html(plots.spectrogram(audio, rate_hz), caption, wide=True)
+    return f'<h3 id="sound">Its sound</h3>\n{figure}{player}\n'
 
 
 def _spikes_of(run: Run) -> list[str]:
@@ -90,4 +91,5 @@ def _spikes(run: Run) -> str:
         "<p>Each mark is a spike of one neuron while this clip runs through the trained model.{times} "
         "The line is the threshold θ that a membrane had to reach, one for all neurons of a layer.</p>"
     )
-    return f"<h3>Spikes and thresholds</h3>\n{intro.format(times=times)}{grid(figures, '20rem')}\n"
+    heading = '<h3 id="spikes">Spikes and thresholds</h3>'
+    return f"{heading}\n{intro.format(times=times)}{grid(figures, '20rem')}\n"

@@ -409,13 +409,17 @@ def _colour_key_beside(ax: Axes, cmap: Any) -> None:
 
 @dataclass(frozen=True)
 class BetaCurve:
-    """S, U and HM (fractions) against the calibration ``beta``, each ``(n,)``, and the beta that validation chose."""
+    """S, U and HM (fractions) against the calibration ``beta``, each ``(n,)``, and the beta that validation chose.
+
+    ``hm_range (2, n)`` are the lowest and highest HM of several seeds, of which the others are means.
+    """
 
     beta: Array
     seen: Array
     unseen: Array
     hm: Array
     chosen: float | None = None
+    hm_range: Array | None = None
 
 
 def beta_curves(curves: Mapping[str, BetaCurve], model: str) -> Plot:
@@ -443,6 +447,8 @@ def beta_curves(curves: Mapping[str, BetaCurve], model: str) -> Plot:
                     linewidth=2.2 if label == "HM" else 1.6,
                     label=label,
                 )
+            if curve.hm_range is not None:
+                ax.fill_between(curve.beta, *(100 * curve.hm_range), color=INKS["green"], alpha=0.2, linewidth=0)
             best = int(np.nanargmax(curve.hm))
             mark: dict[str, Any] = {"color": INKS["green"], "markersize": 6, "clip_on": False}
             ax.plot(curve.beta[best], 100 * curve.hm[best], "D", label="best HM (oracle)", **mark)
@@ -463,17 +469,20 @@ def training_curves(curves: Mapping[str, tuple[Array, Array]], name: str) -> Plo
     """Draw one logged quantity of every model against the training step; long noisy curves get a running mean.
 
     Args:
-        curves: model -> (step ``(n,)``, value ``(n,)``).
+        curves: model -> (step ``(n,)``, value ``(n,)``, or ``(S, n)`` of several seeds, drawn as mean and range).
         name: The quantity.
     """
     with _style():
         figure = _figure(4.6, 2.9, layout="constrained")
         ax = figure.subplots()
         for i, (model, (step, value)) in enumerate(curves.items()):
-            known = np.isfinite(value)
-            step, value = step[known], value[known]
+            known = np.isfinite(value) if value.ndim == 1 else np.isfinite(value).all(0)
+            step, seeds = step[known], np.atleast_2d(value)[:, known]
+            value = seeds.mean(0)
             width = len(value) // (SMOOTHED_FROM // 2)
             colour, dash = INKS[SERIES[i % len(SERIES)]], DASHES[i % len(DASHES)]
+            if len(seeds) > 1:
+                ax.fill_between(step, seeds.min(0), seeds.max(0), color=colour, alpha=0.15, linewidth=0)
             if width > 1:
                 ax.plot(step, value, color=colour, linewidth=0.7, alpha=0.35)
                 smooth = np.convolve(value, np.full(width, 1 / width), mode="valid")

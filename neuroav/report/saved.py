@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,10 +76,15 @@ def read_run(run_dir: Path) -> Run:
         raise fail(str(path), "JSON", str(error), remedy) from None
     if not isinstance(results, dict) or not isinstance(results.get("rows", []), list):
         raise fail(str(path), "an object with a list of rows", type(results).__name__, remedy)
-    return Run(results, _read_arrays(run_dir / "arrays.npz"), _read_energy(run_dir / "energy.json"))
+    return Run(results, read_arrays(run_dir / "arrays.npz"), _read_energy(run_dir / "energy.json"))
 
 
-def _read_arrays(path: Path) -> dict[str, Array]:
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Read ``arrays.npz``; empty if there is none.
+
+    Raises:
+        InputError: If it can't be read, or holds pickled objects.
+    """
     if not path.is_file():
         return {}
     try:
@@ -100,3 +105,45 @@ def _read_energy(path: Path) -> dict[str, Any] | None:
     if not (isinstance(report, dict) and report.get("rows")):
         raise fail(str(path), "rows of neuroav energy", "none", remedy)
     return report
+
+
+def join(runs: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Return the arrays of a comparison from those of its runs; several seeds of a model have the same names.
+
+    Confusions are added up; curves of equal steps are stacked, ``(S, n)`` over seeds; of everything else the first is
+    kept. Confusions of other classes than the first run's, and embeddings of other clips, are left out.
+
+    Example:
+        >>> seeds = [{"confusion.m|test": np.array([[n]]), "log.m.step": np.arange(2)} for n in (1, 2)]
+        >>> joined = join([seed | {"log.m.loss": np.zeros(2)} for seed in seeds])
+        >>> joined["confusion.m|test"].tolist(), joined["log.m.loss"].shape
+        ([[3]], (2, 2))
+    """
+    found: dict[str, list[Array]] = {}
+    for arrays in runs:
+        kinds = [kind for kind, same in _SAME.items() if any(not _equal(runs[0], arrays, name) for name in same)]
+        for name, values in arrays.items():
+            if name.split(".")[0] not in kinds:
+                found.setdefault(name, []).append(values)
+    return {name: _joined(name, values, found) for name, values in found.items()}
+
+
+_SAME = {
+    "confusion": ("confusion.classes", "confusion.seen"),
+    "embedding": ("embedding.classes", "embedding.seen", "embedding.names"),
+}
+_STEPS = {"curve": "beta", "log": "step"}
+
+
+def _equal(one: Mapping[str, Array], other: Mapping[str, Array], name: str) -> bool:
+    return (name in one) == (name in other) and (name not in one or np.array_equal(one[name], other[name]))
+
+
+def _joined(name: str, values: list[Array], found: Mapping[str, list[Array]]) -> Array:
+    kind, key = name.split(".")[0], name.rpartition(".")[2]
+    if kind == "confusion" and "|" in name:
+        return np.sum(values, axis=0)
+    if kind not in _STEPS or key == _STEPS[kind] or len(values) == 1:
+        return values[0]
+    steps = found[f"{name.removesuffix(key)}{_STEPS[kind]}"]
+    return np.stack(values) if all(np.array_equal(steps[0], each) for each in steps) else values[0]

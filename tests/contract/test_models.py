@@ -11,6 +11,7 @@ from neuroav.baselines.base import AVModel
 from neuroav.train.optim import adam
 from neuroav.train.seed import seed_torch
 
+EMBEDDING = {"mdft", "pooled", "avca", "avmst", "hyper-single", "tcaf", "perceiver", "attention", "sacma"}
 NEGATIVES = torch.tensor([2, 3, 4, 5, 6, 7, 0, 1])
 
 
@@ -92,6 +93,18 @@ def test_permuting_classes_permutes_distances(world, variant):
         straight = model.distances(whole(world), world.data.class_vectors)
         permuted = model.distances(whole(world), world.data.class_vectors[order])
     torch.testing.assert_close(straight[:, order], permuted)
+
+
+def test_embeddings_lie_as_far_apart_as_the_distances_say(world, variant):
+    model = world.build(variant).eval()
+    if not hasattr(model, "embeddings"):
+        assert variant.split()[0] not in EMBEDDING
+        return
+    with torch.no_grad():
+        found = model.distances(whole(world), world.data.class_vectors)
+        clips, classes = model.embeddings(whole(world), world.data.class_vectors)
+    apart = [[(clip.double() - one.double()).norm().item() for one in classes] for clip in clips]
+    torch.testing.assert_close(found, torch.tensor(apart, dtype=found.dtype), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("steps", [1, 12])

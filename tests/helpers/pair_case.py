@@ -2,6 +2,7 @@
 
 import torch
 
+from neuroav.nn.losses import prototype_distances
 from neuroav.nn.negatives import Trio
 from neuroav.nn.pair import AsReleased
 from neuroav.train.optim import adam
@@ -123,7 +124,7 @@ class PairCase:
     def check_distances(self):
         """Compare distances to all classes with those of the fixture's embeddings."""
         video, words = (self.golden.tensor(f"out.get_embeddings.{key}") for key in ("theta_v", "theta_w_classes"))
-        found = self.model.prototypes(self.positive, self.class_vectors)
+        found = prototype_distances(*self.model.prototypes(self.positive, self.class_vectors))
         torch.testing.assert_close(found.detach(), (video[:, None] - words).norm(dim=-1), rtol=1e-9, atol=1e-9)
 
     def check_terms(self, more=(), **tolerance):

@@ -1,7 +1,7 @@
 """A fabricated run directory: the two files that a report is made from, filled with plausible figures."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ def class_names(num_classes: int) -> list[str]:
     return [f"{motion}, {tempo}" for motion in motions for tempo in TEMPOS][:num_classes]
 
 
-def fabricate_rows(seeds: int, layers: bool = True) -> list[dict[str, Any]]:
+def fabricate_rows(seeds: int, layers: bool = True, classes: Sequence[str] = ()) -> list[dict[str, Any]]:
     rows = []
     for m, model in enumerate(MODELS):
         for test_set in ("biased", "shuffled"):
@@ -48,6 +48,7 @@ def fabricate_rows(seeds: int, layers: bool = True) -> list[dict[str, Any]]:
                     "num_clips": 48,
                     "train_s": 62.0,
                     "parameters": 120_000,
+                    "recall": dict(zip(classes, rng.random(len(classes)).round(2).tolist())),
                 }
                 rows.append(row)
     return rows
@@ -95,6 +96,24 @@ def fabricate_clip(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
+def fabricate_embeddings(shown: list[int], num_classes: int) -> dict[str, Any]:
+    """Five clips of each of three classes; of two models the space is known."""
+    rng = np.random.default_rng(2)
+    label = np.repeat(np.arange(len(shown)), 5)
+    centres = rng.normal(size=(len(shown), 8))
+    arrays = {
+        "embedding.classes": np.array([class_names(num_classes)[k] for k in shown]),
+        "embedding.seen": np.array([True, True, False]),
+        "embedding.label": label,
+        "embedding.names": np.array([f"clip {i}" for i in range(15)]),
+        "embedding.inputs": rng.normal(size=(15, 20)).astype(np.float32),
+    }
+    for model in ("MDFT", "pooled MLP"):
+        arrays[f"embedding.{model}.clips"] = (centres[label] + 0.2 * rng.normal(size=(15, 8))).astype(np.float32)
+        arrays[f"embedding.{model}.classes"] = centres.astype(np.float32)
+    return arrays
+
+
 def fabricate_arrays(num_classes: int) -> dict[str, Any]:
     rng = np.random.default_rng(1)
     arrays = fabricate_clip(rng)
@@ -105,6 +124,7 @@ def fabricate_arrays(num_classes: int) -> dict[str, Any]:
         arrays[f"raster.{layer}.theta"] = theta.astype(np.float32)
     seen = rng.random(num_classes) < 0.75
     arrays["confusion.classes"], arrays["confusion.seen"] = np.array(class_names(num_classes)), seen
+    arrays |= fabricate_embeddings(np.flatnonzero(seen)[:2].tolist() + np.flatnonzero(~seen)[:1].tolist(), num_classes)
     beta = np.linspace(0, 3, 31)
     for m, model in reversed([*enumerate(MODELS)]):  # stored in another order than the table lists them
         for test_set in ("biased", "shuffled"):
@@ -131,7 +151,7 @@ def write_run(
         "note": "Fabricated figures.",
         "settings": {"data": {"size": "small", "scene_bias": 0.5}, "train": {"steps": 300, "lr": 0.001}},
         "versions": {"neuroav": "0.1.0", "torch": "2.13"},
-        "rows": fabricate_rows(seeds),
+        "rows": fabricate_rows(seeds, classes=class_names(num_classes)),
     }
     (folder / "results.json").write_text(json.dumps(results))
     arrays = {name: values for name, values in fabricate_arrays(num_classes).items() if keep(name)}

@@ -48,7 +48,7 @@ const probe = () => {
   const steps = JSON.parse(raster.dataset.steps), middle = steps.spikes.length / 2;
   Object.assign(seen, {
     seconds: JSON.parse(document.getElementById("clip-data").textContent).t_s[at()], half: (start + stop) / 2,
-    said: raster.querySelector(".now").textContent,
+    said: raster.closest("figure").querySelector(".now").textContent,
     meant: `${steps.spikes[middle]} spikes, θ ${steps.theta[middle]}`,
     cursors: all(".cursor").map((line) => parseFloat(line.style.left)),
   });
@@ -62,11 +62,11 @@ const probe = () => {
   all("details").forEach((one) => { one.open = true; });
   const label = (one) => one.getAttribute("aria-label") || (one.labels && one.labels[0]?.textContent.trim());
   Object.assign(seen, {
-    figures: all("svg").length,
-    invisible: all("svg").filter((svg) => svg.getBoundingClientRect().height < 50).length,
+    figures: all("svg[role]").length,
+    invisible: all("svg[role]").filter((svg) => svg.getBoundingClientRect().height < 50).length,
     broken: all("img").filter((image) => !image.complete || !image.naturalWidth).length,
     asked: performance.getEntriesByType("resource").map((one) => one.name).filter((url) => !url.startsWith("data:")),
-    nameless: all("input, select, audio, svg, canvas, [tabindex]").filter((one) => !label(one)).length,
+    nameless: all("input, select, audio, svg[role], canvas, [tabindex]").filter((one) => !label(one)).length,
     overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     unlit: all("a, button, input, select, summary, [tabindex='0']").filter((one) => {
       one.focus({focusVisible: true});
@@ -113,7 +113,7 @@ def test_page_is_whole_and_in_step_and_takes_keys(report, tmp_path):
     assert seen["colours"][0] > 100
     assert seen["colours"][1] == 3
     assert seen["chosen"]
-    assert seen["figures"] == report.read_text(encoding="utf-8").count("<svg") > 20
+    assert seen["figures"] == report.read_text(encoding="utf-8").count("<svg role") > 20
     assert [seen[name] for name in ("invisible", "broken", "nameless", "overflow", "unlit")] == [0] * 5
     assert seen["asked"] == []
 

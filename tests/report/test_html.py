@@ -15,7 +15,7 @@ from neuroav.report import html
 from neuroav.report.tables import models_in
 
 VOID = {"meta", "link", "input", "img", "br", "hr"}
-ALL_SECTIONS = ["results", "clip", "classes", "calibration", "training", "layers", "settings"]
+ALL_SECTIONS = ["results", "clip", "classes", "gains", "embedding", "calibration", "training", "layers", "settings"]
 
 
 class Page(HTMLParser):
@@ -67,10 +67,12 @@ def test_every_section_is_there_in_order(page):
 
 
 def test_every_figure_is_drawn_and_described(page):
-    # 2 overviews, 1 spectrogram, 6 rasters, bars and matrix of 4 models on 2 test sets, 4 calibrations, 2 logs
+    # 2 overviews, 1 spectrogram, 6 rasters, bars and matrix of 4 models on 2 test sets, gains over 3 of them,
+    # maps of the inputs and of 2 models, 4 calibrations, 2 logs; and the marks of 3 classes in the key of the maps
     svgs = [attrs for tag, attrs in page.tags if tag == "svg"]
-    assert len(svgs) == 2 + 1 + 6 + 16 + 4 + 2
-    assert all(svg["role"] == "img" and svg["aria-label"] for svg in svgs)
+    figures = [svg for svg in svgs if svg.get("aria-hidden") != "true"]
+    assert (len(figures), len(svgs) - len(figures)) == (2 + 1 + 6 + 16 + 6 + 3 + 4 + 2, 3)
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in figures)
     assert page.count("canvas") == 2
     assert all("alt" in attrs for tag, attrs in page.tags if tag == "img")
     assert page.count("figure") == page.count("figcaption")
@@ -195,7 +197,7 @@ def test_settings_are_flattened(page):
 def test_models_come_in_the_order_of_the_table(text, report):
     models = models_in(html.read_run(report.parent).rows)
     folded = [name for name in re.findall(r"<summary>([^<]+)</summary>", text) if "Confusion" not in name]
-    assert folded == models
+    assert folded == models + [f"over {name}" for name in models[1:]]
     assert re.findall(r">([^<]+): S, U and HM against β", text) == models
 
 

@@ -33,7 +33,7 @@
     line.className = "cursor";
     line.style.top = `${100 * top}%`;
     line.style.height = `${100 * (bottom - top)}%`;
-    const now = steps && plot.appendChild(document.createElement("div"));
+    const now = steps && plot.closest("figure").querySelector("figcaption").appendChild(document.createElement("span"));
     if (now) now.className = "now";
     const seek = (event) => {
       const box = plot.getBoundingClientRect();
