@@ -22,6 +22,8 @@ PAGES = [DOCS / "a_threshold_is_a_signal.md", *sorted((DOCS / "tutorials").glob(
 LINKED = [page for page in sorted(DOCS.rglob("*.md")) if page.stem != "changelog"]
 ROOMS_WITHOUT_PAGE = {"bench", "table"}  # behind verbs
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```\n(?:\s*^```text\n(.*?)^```)?", re.DOTALL | re.MULTILINE)
+FILE = re.compile(r"# (\w+\.py)$", re.MULTILINE)
+NEEDS = re.compile(r"# needs (\w+)$", re.MULTILINE)
 CHECKER = doctest.OutputChecker()
 
 
@@ -31,9 +33,19 @@ def blocks(text):
 
 
 def run(text, name):
-    """Run a page's examples and compare what they print; ``...`` on a page stands for anything, as in a doctest."""
+    """Run a page's examples and compare what they print; ``...`` on a page stands for anything, as in a doctest.
+
+    A block that begins with ``# FILE.py`` is written to that file; one that begins with ``# needs PACKAGE`` is left out
+    where the package is not installed.
+    """
     names = {"__name__": name}
     for line, language, source, shown in blocks(text):
+        file, needed = FILE.match(source), NEEDS.match(source)
+        if file:
+            Path(file[1]).write_text(source, encoding="utf-8")
+            continue
+        if needed and importlib.util.find_spec(needed[1]) is None:
+            continue
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             if language == "python":
@@ -55,9 +67,10 @@ def run_commands(source):
 
 
 @pytest.fixture
-def elsewhere(tmp_path, monkeypatch):
+def elsewhere(tmp_path, monkeypatch, tiny_store):
     """An empty folder beside the experiments, as a user's."""
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    (tmp_path / "motionscenes-tiny.h5").symlink_to(tiny_store)  # as the first run would render it
     monkeypatch.chdir(tmp_path)
 
 
