@@ -21,6 +21,7 @@ from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.data.sample import AsStored, Standardised
 from neuroav.data.synthetic import SyntheticConfig
 from neuroav.data.windows import Crops, WholeClips
+from neuroav.nn.numbers import Float32, Numbers
 from neuroav.train.checkpoint import load_json
 from neuroav.train.loop import TrainConfig
 
@@ -87,6 +88,7 @@ class Experiment:
         inputs: what becomes of features before a model sees them.
         steps: which steps of a clip a model sees.
         class_vectors: what becomes of class vectors before a model sees them.
+        numbers: in which numbers a model multiplies when it is evaluated.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Experiment:
     inputs: Standardised | AsStored = field(default_factory=Standardised)
     steps: WholeClips | Crops = field(default_factory=WholeClips)
     class_vectors: AsGiven | Optimised = field(default_factory=AsGiven)
+    numbers: Numbers = field(default_factory=Float32)
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, Data):

@@ -34,6 +34,7 @@ from neuroav.progress import Progress
 from neuroav.task import Task, prepare
 from neuroav.train.checkpoint import load_json, replacing, save_json
 from neuroav.train.seed import seed_torch
+from neuroav.twins import twins
 
 WHERE = "neuroav energy"
 NOT_ASKED = "not asked for: add --measure"
@@ -120,7 +121,7 @@ def _of_experiment(source: str, experiment: Experiment, folder: Path, tasks: dic
     statistics = experiment.inputs.statistics(task.load(np.sort(parts["train"])))
     spec = task.data(parts["train"][:1], statistics).spec
     seed_torch(experiment.seed, 1)
-    model = models.build(experiment.model, spec, experiment.config).eval()
+    model = experiment.numbers.of(models.build(experiment.model, spec, experiment.config)).eval()
     return _candidate(source, experiment, model, statistics, task, False, {})
 
 
@@ -339,7 +340,8 @@ def energy_command(
         entries = measured_rows(found, batches, _device(device), plan or Plan())
         driven = {one.name: spike_driven_rows(one, batches) for one in found}
     apart = {one.name: {"measured": entries[one.name], "spike_driven": driven[one.name]} for one in found}
-    rows = [row for one in found for row in _rows(one, costs[one.name], fronts[one.name], apart[one.name])]
+    known = {_choices(one.experiment) for one in found}
+    rows = [row for one in found for row in _rows(one, known, costs[one.name], fronts[one.name], apart[one.name])]
     return _show({"rows": rows, "checklist": checklist(rows), "versions": run.versions()}, folder, json_path)
 
 
@@ -370,7 +372,7 @@ def _device(name: str | None) -> torch.device:
     return device
 
 
-def _rows(one: Candidate, cost: OpCount, front: list[Row], measurements: Row) -> list[Row]:
+def _rows(one: Candidate, known: set[str], cost: OpCount, front: list[Row], measurements: Row) -> list[Row]:
     head: Row = {
         "model": one.experiment.name,
         "seed": one.experiment.seed,
@@ -379,8 +381,24 @@ def _rows(one: Candidate, cost: OpCount, front: list[Row], measurements: Row) ->
         "task": json.dumps(to_json(one.experiment.data)),
         "scores": one.scores,
         "parameters": sum(each.numel() for each in one.model.parameters()),
+        "numbers": type(one.experiment.numbers).__name__.lower(),
+        "twins": _twins_there(one.experiment, known) if cost.neurons else None,
     }
     return [head | row | {"front_end": front} | measurements for row in count_rows(cost)]
+
+
+def _choices(experiment: Experiment) -> str:
+    """Everything chosen in an experiment but its name."""
+    config = experiment.config or models.model_class(experiment.model).Config()
+    return json.dumps(to_json(replace(experiment, name="", config=config)))
+
+
+def _twins_there(experiment: Experiment, known: set[str]) -> dict[str, bool]:
+    """Which twins of a spiking model are among the models compared; empty if none can be made of it."""
+    try:
+        return {key: _choices(each) in known for key, each in twins(experiment).items()}
+    except NeuroavError:
+        return {}
 
 
 def _show(report: dict[str, Any], folder: Path, json_path: str | None) -> int:

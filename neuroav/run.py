@@ -232,6 +232,7 @@ def train(
         model = models.build(experiment.model, data.spec, experiment.config).to(group.device)
 
         def validate(model: nn.Module) -> Validated:
+            model = experiment.numbers.of(model)
             result = evaluate(model, val, seen, unseen, None).result
             layers = layer_activity(model, [val.batch(np.arange(min(EVAL_BATCH, len(val)))).to(group.device)])
             return Validated(result.hm, result.beta, {layer["name"]: layer["rate"] for layer in layers})
@@ -254,7 +255,7 @@ def train(
             if hm == 0 and group.first:
                 warn_of_no_choice(experiment.name, len(val))
             if fit_extra(model, data, seen, unseen, (experiment.seed, number)):
-                result = evaluate(model, val, seen, unseen, None).result
+                result = evaluate(experiment.numbers.of(model), val, seen, unseen, None).result
                 hm, beta = result.hm, result.beta
         return _Stage(model, data, statistics, fitted.best, hm, beta)
 
@@ -273,7 +274,7 @@ def train(
 def load_model(
     experiment: Experiment, task: Task, out: Path, device: torch.device = ALONE.device
 ) -> tuple[nn.Module, Statistics, dict[str, Any]]:
-    """Rebuild the evaluated model of a run directory on ``device``.
+    """Rebuild the evaluated model of a run directory on ``device``, in the numbers of the experiment.
 
     Raises:
         InputError: If its weights are missing, damaged, or of another model or other data.
@@ -290,7 +291,7 @@ def load_model(
     except (KeyError, TypeError, RuntimeError) as error:
         what = " ".join(str(error).split()[:12])
         raise fail(str(path), "the weights of this experiment's model", what, "Run it again elsewhere.") from error
-    return model.to(device).eval(), statistics, note
+    return experiment.numbers.of(model).to(device).eval(), statistics, note
 
 
 def score(

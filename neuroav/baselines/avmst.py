@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -17,11 +17,12 @@ from neuroav.neurons.lif import LIFState
 from neuroav.neurons.surrogate import ATan, Sigmoid, Surrogate
 from neuroav.neurons.threshold import anchored
 from neuroav.nn import pair
+from neuroav.nn.activation import GELU, Levels, ReLU
 from neuroav.nn.attention import masked_mean
 from neuroav.nn.losses import Terms, prototype_distances
 from neuroav.nn.pair import Pair, PairConfig, PairNetwork
 from neuroav.nn.project import StepBatchNorm
-from neuroav.nn.spiking import LayerTrace
+from neuroav.nn.spiking import HeldThreshold, LayerTrace
 
 States = tuple[LIFState | None, ...]
 AT_REST: States = (None, None)
@@ -89,6 +90,30 @@ class LearntLeak:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NoSpikes:
+    """An activation in the place of neurons: the non-spiking twin. It has no state, and the threshold is not looked at.
+
+    Attributes:
+        activation: which.
+    """
+
+    activation: ReLU | GELU | Levels = field(default_factory=ReLU)
+
+    def build(self, num_neurons: int) -> nn.Module:
+        """Make a layer."""
+        return _NoSpikes(self.activation.build())
+
+
+class _NoSpikes(nn.Module):
+    def __init__(self, activation: nn.Module):
+        super().__init__()
+        self.activation = activation
+
+    def forward(self, x: Tensor, theta: Tensor, state: None) -> tuple[Tensor, None]:
+        return self.activation(x), None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SemanticThreshold:
     """``theta = v0 * clamp(2 sigmoid(w x + b), low, high)`` from what a clip's encoder says, ``x``; one per modality.
 
@@ -126,16 +151,7 @@ class FixedThreshold:
     def build(self, dim: int) -> nn.Module:
         """Make the module."""
         check_range("FixedThreshold", "v_th", self.v_th, low=1e-6)
-        return _FixedThreshold(self.v_th)
-
-
-class _FixedThreshold(nn.Module):
-    def __init__(self, v_th: float):
-        super().__init__()
-        self.v_th = v_th
-
-    def forward(self, encoded: Tensor) -> Tensor:
-        return encoded.new_full((len(encoded), 1), self.v_th)
+        return HeldThreshold(self.v_th)
 
 
 # ------------------------------------------------------------------------------------------------------------ branches
@@ -150,7 +166,7 @@ class Branch(nn.Module):
         normalise: batch normalisation before the neurons.
     """
 
-    def __init__(self, widths: tuple[int, int, int], neurons: NoLeak | Leak | LearntLeak, normalise: bool):
+    def __init__(self, widths: tuple[int, int, int], neurons: NoLeak | Leak | LearntLeak | NoSpikes, normalise: bool):
         super().__init__()
         self.linear = nn.ModuleList([nn.Linear(widths[0], widths[1]), nn.Linear(widths[1], widths[2])])
         self.norm = nn.ModuleList([StepBatchNorm(width) for width in widths[1:]] if normalise else [])
@@ -269,7 +285,7 @@ class AsPublished(pair.AsPublished):
 
     hidden: int = 512
     repeats: int = 4
-    neurons: NoLeak | Leak | LearntLeak = field(default_factory=NoLeak)
+    neurons: NoLeak | Leak | LearntLeak | NoSpikes = field(default_factory=NoLeak)
     threshold: SemanticThreshold | FixedThreshold = field(default_factory=SemanticThreshold)
     normalise: bool = True
     kept: ClassVar[tuple[int, int]] = (0, 0)
@@ -277,6 +293,24 @@ class AsPublished(pair.AsPublished):
     def __post_init__(self) -> None:
         for name in ("hidden", "repeats"):
             check_range("AsPublished", name, getattr(self, name), 1)
+        if isinstance(self.neurons, NoSpikes) and (self.repeats > 1 or not isinstance(self.threshold, FixedThreshold)):
+            what = "repeats=1 and FixedThreshold() with NoSpikes(), which answers every presentation alike"
+            raise fail("AsPublished", what, f"repeats={self.repeats}, {type(self.threshold).__name__}", "See twin().")
+
+    @property
+    def levels(self) -> int:
+        """How many rates a spiking neuron can answer a step with; 0 without spikes."""
+        return 0 if isinstance(self.neurons, NoSpikes) else self.repeats + 1
+
+    def twin(self, activation: ReLU | GELU | Levels) -> AsPublished:
+        """The same branches without spikes: no threshold, and each step presented once.
+
+        Raises:
+            InputError: If they have no spikes to begin with.
+        """
+        if not self.levels:
+            raise fail("AsPublished.twin", "branches of spiking neurons", type(self.neurons).__name__)
+        return replace(self, neurons=NoSpikes(activation=activation), threshold=FixedThreshold(), repeats=1)
 
     def build(self, spec: DataSpec, dim: int) -> nn.Module:
         """Make the spiking branches.
@@ -314,6 +348,20 @@ class AsReleased(pair.AsReleased):
         check_range("AsReleased", "hidden", self.hidden, 1)
         check_range("AsReleased", "repeats", self.repeats, 2)
 
+    @property
+    def levels(self) -> int:
+        """How many rates a spiking neuron can answer a clip with."""
+        return self.repeats + 1
+
+    def twin(self, activation: ReLU | GELU | Levels) -> AsPublished:
+        """There is none.
+
+        Raises:
+            InputError: Always.
+        """
+        remedy = "Take those of AsPublished()."
+        raise fail("AsReleased.twin", "branches that are trained", "those of the released code, which are not", remedy)
+
     def build(self, spec: DataSpec, dim: int) -> nn.Module:
         """Make the spiking branches."""
         return StraySteps(spec, dim, self)
@@ -338,6 +386,19 @@ class AVMSTConfig(PairConfig):
     """
 
     reading: AsPublished | AsReleased = field(default_factory=AsPublished)
+
+    @property
+    def levels(self) -> int:
+        """How many rates a spiking neuron can answer a step with; 0 without spikes."""
+        return self.reading.levels
+
+    def twin(self, activation: ReLU | GELU | Levels) -> AVMSTConfig:
+        """The same network without spikes.
+
+        Raises:
+            InputError: If it has none to begin with, or the reading has no twin.
+        """
+        return replace(self, reading=self.reading.twin(activation))
 
 
 class AVMST(PairNetwork):
@@ -395,6 +456,8 @@ class AVMST(PairNetwork):
         As released, ``T`` is 1: the average of a clip, presented ten times.
         """
         clips: Any = self.config.reading.clips(batch)
+        if not self.config.levels:
+            return {}, clips.valid.t()
         (spikes,) = self.branches([clips], super().encode([clips]))
         layers = {"audio": spikes.audio, "video": spikes.video}
         return {f"{m}.{i}": trace for m, traces in layers.items() for i, trace in enumerate(traces)}, clips.valid.t()

@@ -3,13 +3,14 @@
 Every figure that comes from here is an estimate. No table is right for a machine that it was not made for: prices
 differ in what they contain, and tables by a factor of a thousand. So each :class:`Price` carries its node, its
 definition and its source, each estimate names its table and what it leaves out, and they are read together, as a range
-over :data:`TABLES`.
+over :data:`TABLES`. A product has the price of the numbers that it multiplies, float32, 16 bits or int8; where a table
+has no such price, the estimate says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from neuroav.energy.count import OpCount, Rule
@@ -74,6 +75,7 @@ class Estimate:
         low_means: What the lower end contains.
         high_means: What the upper end contains.
         source: Where the prices were printed.
+        note: Which products have the price of other numbers, because the table has none for theirs.
     """
 
     table: str
@@ -83,6 +85,7 @@ class Estimate:
     low_means: str
     high_means: str
     source: str
+    note: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As one entry of ``estimates`` in a row."""
@@ -122,23 +125,44 @@ class Arithmetic:
         name: Of the table.
         add: Price of an addition.
         multiply: Price of a multiplication.
+        narrower: Prices of products in narrower numbers, by what PyTorch calls these.
     """
 
     name: str
     add: Price
     multiply: Price
+    narrower: tuple[tuple[str, Arithmetic], ...] = ()
 
     @property
     def prices(self) -> tuple[Price, ...]:
-        """Both numbers."""
-        return self.add, self.multiply
+        """Both numbers, and the narrower ones."""
+        return self.add, self.multiply, *(price for _, each in self.narrower for price in each.prices)
+
+    @property
+    def number(self) -> str:
+        """What is added and multiplied at these prices."""
+        return self.add.operation.removesuffix(" addition")
+
+    def of(self, number: str) -> Arithmetic:
+        """Prices of products in such numbers: their own, or else these."""
+        return dict(self.narrower).get(number, self)
+
+    def note(self, cost: OpCount) -> str:
+        """Say which products have the price of other numbers than their own."""
+        priced = {number: self.of(number).number for number in cost.by_number("binary")}
+        return "; ".join(f"{own} products at {price} prices" for own, price in priced.items() if own != price)
+
+    def work_pj(self, cost: OpCount, rule: Rule) -> float:
+        """Energy of all products, each at the price of its numbers."""
+        works = cost.by_number(rule).items()
+        return sum(self.of(number).products_pj(work.macs, work.acs) for number, work in works)
 
     def products_pj(self, macs: float, acs: float) -> float:
         """Energy of multiply-accumulates and accumulates."""
         return macs * (self.add.value_pj + self.multiply.value_pj) + acs * self.add.value_pj
 
     def between_pj(self, cost: OpCount) -> float:
-        """Energy of what lies between the products, see :meth:`estimate`."""
+        """Energy of what lies between the products, in float32 whatever these are; see :meth:`estimate`."""
         return self.products_pj(cost.neuron_updates, cost.neuron_updates + cost.elementwise_ops)
 
     def estimate(self, cost: OpCount, rule: Rule) -> Estimate:
@@ -147,8 +171,7 @@ class Arithmetic:
         All arithmetic: a neuron update as a multiply-accumulate (leak) and an addition (threshold), an element-wise
         operation as an addition.
         """
-        work = cost.under(rule)
-        low = self.products_pj(work.macs, work.acs)
+        low = self.work_pj(cost, rule)
         return Estimate(
             table=self.name,
             low_j=low * PJ,
@@ -157,6 +180,7 @@ class Arithmetic:
             low_means="products alone",
             high_means="and neuron updates, element-wise operations; no memory",
             source=_sources(self.prices),
+            note=self.note(cost),
         )
 
 
@@ -192,6 +216,7 @@ class BytesMoved:
             low_means="products, states, each weight read once",
             high_means="all arithmetic, states, inputs, a weight read for each operation",
             source=_sources(self.prices),
+            note=self.arithmetic.note(cost),
         )
 
 
@@ -249,6 +274,7 @@ class OnChipMemory:
             low_means="products, inputs, states, each weight read once",
             high_means="all arithmetic, inputs, states, a weight for each operation, a membrane for each accumulate",
             source=_sources(self.prices),
+            note=self.arithmetic.note(cost),
         )
 
 
@@ -284,6 +310,7 @@ class OffChipMemory:
             low_means="products, all weights from DRAM once at the lower price",
             high_means="all arithmetic, all weights from DRAM once at the upper price",
             source=_sources(self.prices),
+            note=self.arithmetic.note(cost),
         )
 
 
@@ -325,6 +352,7 @@ class Chip:
             low_means="SynOps of every layer, those that read real numbers among them",
             high_means="accumulates, and multiply-accumulates with their zeros, as synaptic operations",
             source=_sources(self.prices),
+            note=f"{', '.join(cost.by_number(rule))} products at the price of the chip's own numbers",
         )
 
 
@@ -339,6 +367,9 @@ FP32 = Arithmetic("45 nm, float32", _horowitz("float32 addition", 0.9), _horowit
 FP16 = Arithmetic("45 nm, float16", _horowitz("float16 addition", 0.4), _horowitz("float16 multiplication", 1.1))
 INT8 = Arithmetic("45 nm, int8", _horowitz("int8 addition", 0.03), _horowitz("int8 multiplication", 0.2))
 INT32 = Arithmetic("45 nm, int32", _horowitz("int32 addition", 0.1), _horowitz("int32 multiplication", 3.1))
+NARROWER = (("float16", FP16), ("bfloat16", FP16), ("int8", INT8))
+OWN = replace(FP32, name="45 nm, float32", narrower=NARROWER)  # each product at the price of its own numbers
+OWN_INTEGERS = replace(INT32, narrower=(("int8", INT8),))
 
 _SRAM = tuple(
     (size, Price(f"SRAM access, {text}", value, "45 nm, 0.9 V", "32 bits, as read by [lemaire2022]", LEMAIRE))
@@ -361,13 +392,10 @@ def _chip(name: str, value_pj: float, node: str, source: Source = SENECA, defini
 
 
 TABLES: tuple[Table, ...] = (
-    FP32,
-    FP16,
-    INT8,
-    INT32,
-    BytesMoved("45 nm, float32, 24.96 pJ per byte", FP32, _PER_BYTE),
-    OnChipMemory("45 nm, int32, SRAM by size", INT32, _SRAM),
-    OffChipMemory("45 nm, float32, weights in DRAM", FP32, *_DRAM),
+    OWN,
+    BytesMoved("45 nm, float32, 24.96 pJ per byte", OWN, _PER_BYTE),
+    OnChipMemory("45 nm, int32, SRAM by size", OWN_INTEGERS, _SRAM),
+    OffChipMemory("45 nm, float32, weights in DRAM", OWN, *_DRAM),
     Chip(
         _chip("Loihi", 23.6, "14 nm", LOIHI, "one spike at one synapse, at the least; simulated, 0.75 V"),
         Price("Loihi, neuron update", 81.0, "14 nm", LOIHI_UPDATE, LOIHI),
@@ -392,7 +420,7 @@ def estimates(cost: OpCount, rule: Rule, tables: Sequence[Table] = TABLES) -> li
         >>> import torch
         >>> from neuroav.energy import count
         >>> cost = count(torch.nn.Linear(1000, 1000).eval(), torch.ones(1, 1000))
-        >>> found = estimates(cost, "binary", (FP32,))[0]
+        >>> found = estimates(cost, "binary", (OWN,))[0]
         >>> f"{found.low_j:.3g} J"  # a million accumulates of 0.9 pJ
         '9e-07 J'
     """

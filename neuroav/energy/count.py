@@ -10,6 +10,9 @@ accumulates. Tools differ by a factor of 17 on one network fed with signed event
 ``event``  a product costs accumulates if every value is a whole number: spikes, polarities, event counts
 ========== ============================================================================================
 
+Products of float32, 16-bit and int8 numbers are kept apart, by the widest operand. The scale of int8 values does not
+show: such an operand is spikes if its values are 0 and one other, else real numbers.
+
 Accumulates are counted for values that are not zero only, once for each weight they meet; a multiply-accumulate is
 counted for zeros as well, and no zero weight is skipped. A product of two activations (attention) costs accumulates if
 either operand does, for the positions where both are not zero if both do. Everything between the products (biases,
@@ -26,9 +29,9 @@ accumulates as a list of events: an address of 4 bytes each, and the value with 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -37,7 +40,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from neuroav.checks import check_range, fail
-from neuroav.energy.products import Kind, Product, find_product, kind_of
+from neuroav.energy.products import Kind, Product, find_product, kind_of, number_of
 
 Rule = Literal["binary", "event"]
 RULES: tuple[Rule, ...] = ("binary", "event")
@@ -68,7 +71,7 @@ class Work:
 
 @dataclass(frozen=True)
 class ProductCount:
-    """The products of one module, per clip.
+    """The products of one module in one kind of number, per clip.
 
     Attributes:
         name: The module's name; empty for the counted module itself.
@@ -81,6 +84,7 @@ class ProductCount:
         density: Share of the activations' values that are not zero.
         spikes_per_synapse: Values that are not zero, per synapse and clip; ``None`` without weights.
         stored_bytes: Bytes of the weights.
+        number: What is multiplied, as PyTorch calls it: ``"float32"``, ``"bfloat16"``, ``"int8"``.
     """
 
     name: str
@@ -93,6 +97,7 @@ class ProductCount:
     density: float
     spikes_per_synapse: float | None
     stored_bytes: int
+    number: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -161,9 +166,15 @@ class OpCount:
 
     def under(self, rule: Rule) -> Work:
         """Sum of all products under one rule."""
-        works = [getattr(each, rule) for each in self.products]
-        names = ("macs", "acs", "weight_bytes", "input_bytes")
-        return Work(*(float(sum(getattr(work, name) for work in works)) for name in names))
+        return _sum_of([getattr(each, rule) for each in self.products])
+
+    def by_number(self, rule: Rule) -> dict[str, Work]:
+        """The same for each kind of number that is multiplied."""
+        numbers = dict.fromkeys(each.number for each in self.products)
+        return {
+            number: _sum_of([getattr(each, rule) for each in self.products if each.number == number])
+            for number in numbers
+        }
 
     @cached_property
     def binary(self) -> Work:
@@ -211,6 +222,10 @@ class OpCount:
         read = [each for each in self.products if each.spikes_per_synapse and each.event.acs]
         synapses = sum(each.synops / each.spikes_per_synapse for each in read if each.spikes_per_synapse)
         return sum(each.synops for each in read) / synapses if read else None
+
+
+def _sum_of(works: Sequence[Work]) -> Work:
+    return Work(*(float(sum(getattr(work, each.name) for work in works)) for each in fields(Work)))
 
 
 def count(module: nn.Module, inputs: Any = (), *, clips: int = 1, call: Callable[..., Any] | None = None) -> OpCount:
@@ -307,7 +322,7 @@ class _ProductRow:
             read = sum(operand.bytes_read(rule) for operand in product.activations)
             self.work[rule] = [a + b for a, b in zip(self.work[rule], (*done, weights, read), strict=True)]
 
-    def per_clip(self, name: str, kind: str, weights: bool, clips: int) -> ProductCount:
+    def per_clip(self, name: str, kind: str, weights: bool, number: str, clips: int) -> ProductCount:
         binary, event = (Work(*(value / clips for value in self.work[rule])) for rule in RULES)
         return ProductCount(
             name=name,
@@ -320,6 +335,7 @@ class _ProductRow:
             density=self.nonzero / self.values if self.values else 0.0,
             spikes_per_synapse=self.synops * self.uses / self.dense / clips if weights and self.dense else None,
             stored_bytes=sum(self.stored.values()),
+            number=number,
         )
 
 
@@ -350,7 +366,7 @@ class _Tally:
     def __init__(self, module: nn.Module) -> None:
         self.kinds = {name: type(layer).__name__ for name, layer in module.named_modules()}
         self.running: list[tuple[str, bool]] = [("", False)]  # name, and whether it is a neuron of another library
-        self.products: dict[tuple[str, bool], _ProductRow] = {}
+        self.products: dict[tuple[str, bool, str], _ProductRow] = {}
         self.neurons: dict[str, _NeuronRow] = {}
         self.elementwise: dict[str, int] = {}
         self.unknown: dict[tuple[str, str], set[int]] = {}
@@ -427,7 +443,7 @@ class _Tally:
         assert find is not None
         for product in find(args, result, dict(zip(map(id, tensors), constant, strict=True))):
             weights = product.weight_bytes is not None
-            row = self.products.setdefault((name, weights), _ProductRow())
+            row = self.products.setdefault((name, weights, number_of(tensors)), _ProductRow())
             row.add(product)
             if weights:
                 matrices = zip(pointers, tensors, constant, strict=True)
@@ -464,7 +480,8 @@ class _Tally:
     def result(self, clips: int) -> OpCount:
         """Everything seen, divided by the number of clips."""
         products = (
-            row.per_clip(name, self.kinds[name], weights, clips) for (name, weights), row in self.products.items()
+            row.per_clip(name, self.kinds[name], weights, number, clips)
+            for (name, weights, number), row in self.products.items()
         )
         neurons = (row.per_clip(name, self.kinds[name], clips) for name, row in self.neurons.items())
         return OpCount(

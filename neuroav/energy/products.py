@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import cache
 from math import prod
@@ -80,6 +80,18 @@ class Product:
 
 Constant = dict[int, bool]  # whether the tensor of this id is a weight
 Find = Callable[[tuple, Any, Constant], Iterator[Product]]
+
+
+def number_of(operands: Sequence[Tensor]) -> str:
+    """Name the numbers of a product by the widest of its operands.
+
+    Example:
+        >>> number_of([torch.zeros(2, dtype=torch.bfloat16), torch.zeros(2, dtype=torch.bool)])
+        'bfloat16'
+    """
+    found = [each.dtype for each in operands]
+    widest = max(found, key=lambda dtype: (dtype.is_floating_point, dtype.itemsize))
+    return str(widest).removeprefix("torch.")
 
 
 def grade(x: Tensor) -> int:
@@ -180,6 +192,19 @@ def _sparse_linear(args: tuple, result: Any, constant: Constant) -> Iterator[Pro
     yield Product(spikes.numel() * fan_out, (operand,), (reached,), reached, uses, columns.element_size())
 
 
+def _integers(args: tuple, result: Any, constant: Constant) -> Iterator[Product]:
+    """Count a product of integers, each of which stands for a number times a scale that does not show.
+
+    So an operand of 0 and one other value is spikes, and any other is real numbers.
+    """
+    (product,) = _matrices(0, (), ())(args, result, constant)
+    weights = [constant[id(x)] for x in args[:2]]
+    operands = args[:1] if weights[1] else args[1:2] if weights[0] else args[:2]
+    spikes = [bool(((x == 0) | (x == x.amax())).all()) for x in operands]
+    graded = (one._replace(grade=SPIKES if own else REAL) for one, own in zip(product.activations, spikes, strict=True))
+    yield replace(product, activations=tuple(graded))
+
+
 # --------------------------------------------------------------------------------------------------------- convolution
 
 
@@ -214,6 +239,7 @@ def _reach(
 _PRODUCTS: dict[Any, Find] = {
     aten.mm: _matrices(0, (), ()),
     aten.addmm: _matrices(1, (), ()),
+    aten._int_mm: _integers,
     aten.bmm: _matrices(0, (), ()),
     aten.baddbmm: _matrices(1, (), ()),
     aten.mv: _matrices(0, (), (-1, 1)),

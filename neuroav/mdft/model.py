@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -28,6 +28,7 @@ from neuroav.mdft.motion import (
     running_mean,
 )
 from neuroav.mdft.scene import RJLU
+from neuroav.nn.activation import GELU, Levels, ReLU
 from neuroav.nn.attention import masked_mean
 from neuroav.nn.losses import HeadsConfig, JointHeads
 from neuroav.nn.project import MLP
@@ -77,6 +78,21 @@ class MDFTConfig:
     def __post_init__(self) -> None:
         check_range("MDFTConfig", "dim", self.dim, 1)
         check_range("MDFTConfig", "dropout", self.dropout, 0, 1)
+
+    @property
+    def levels(self) -> int:
+        """How many rates a spiking neuron can answer a step with; 0 without spikes."""
+        return self.motion.levels if isinstance(self.motion, SpikingLayers) else 0
+
+    def twin(self, activation: ReLU | GELU | Levels) -> MDFTConfig:
+        """The same network without spikes, and so without a threshold.
+
+        Raises:
+            InputError: If it has no spikes to begin with.
+        """
+        if not isinstance(self.motion, SpikingLayers):
+            raise fail("MDFTConfig.twin", "a motion stream of SpikingLayers", type(self.motion).__name__)
+        return replace(self, motion=self.motion.twin(activation), threshold=AnchoredThreshold())
 
 
 class Represented(NamedTuple):

@@ -26,8 +26,9 @@ from neuroav.neurons.dynamic import DynamicLIF
 from neuroav.neurons.lif import Reset
 from neuroav.neurons.surrogate import ATan, Surrogate
 from neuroav.neurons.threshold import anchored, event_factor, product, scene_level
+from neuroav.nn.activation import GELU, Levels, ReLU
 from neuroav.nn.project import StepBatchNorm
-from neuroav.nn.spiking import LayerTrace
+from neuroav.nn.spiking import HeldThreshold, LayerTrace
 
 
 class EventInput(NamedTuple):
@@ -311,16 +312,7 @@ class FixedThreshold:
     def build(self, dim: int) -> nn.Module:
         """Make the module."""
         check_range("FixedThreshold", "v_th", self.v_th, low=1e-6)
-        return _FixedThreshold(self.v_th)
-
-
-class _FixedThreshold(nn.Module):
-    def __init__(self, v_th: float):
-        super().__init__()
-        self.v_th = v_th
-
-    def forward(self, joint: Tensor, magnitude: Tensor) -> Tensor:
-        return joint.new_full((*joint.shape[:-1], 1), self.v_th)
+        return HeldThreshold(self.v_th)
 
 
 # --------------------------------------------------------------------------------------- what reads the events
@@ -367,6 +359,15 @@ class SpikingLayers:
     def __post_init__(self) -> None:
         _check_layers("SpikingLayers", self.layers, self.delays)
         check_range("SpikingLayers", "repeats", self.repeats, 1)
+
+    @property
+    def levels(self) -> int:
+        """How many rates a neuron can answer a step with."""
+        return self.repeats + 1
+
+    def twin(self, activation: ReLU | GELU | Levels) -> MLPLayers:
+        """The same synapses without spikes; they are normalised even if these are not."""
+        return MLPLayers(layers=self.layers, delays=self.delays, activation=activation)
 
     def build(self, dim: int) -> nn.Module:
         """Make the module of width ``dim``."""
@@ -419,10 +420,16 @@ class MLPLayers:
     """The non-spiking twin: Linear - BN - ReLU, ``layers`` times (rows "MLP" and "EGM+MLP" of Table 2 of [mdft]).
 
     The same synapses as :class:`SpikingLayers`, delays included, so that the twins differ in their neurons alone.
+
+    Attributes:
+        layers: number of layers.
+        delays: synaptic delays in steps.
+        activation: what stands in the place of the neurons.
     """
 
     layers: int = 3
     delays: tuple[int, ...] = (0, 1)
+    activation: ReLU | GELU | Levels = field(default_factory=ReLU)
 
     def __post_init__(self) -> None:
         _check_layers("MLPLayers", self.layers, self.delays)
@@ -438,12 +445,13 @@ class _MLPLayers(nn.Module):
         self.delays = config.delays
         self.linear = nn.ModuleList(nn.Linear(dim * len(config.delays), dim) for _ in range(config.layers))
         self.norm = nn.ModuleList(StepBatchNorm(dim) for _ in range(config.layers))
+        self.activation = config.activation.build()
 
     def forward(self, x: Tensor, theta: Tensor | None, valid: Tensor) -> list[LayerTrace]:
         """Run ``x (T, B, D)``; there is no threshold."""
         trace = []
         for linear, norm in zip(self.linear, self.norm, strict=True):
-            x = F.relu(norm(linear(delayed(x, self.delays)), valid))
+            x = self.activation(norm(linear(delayed(x, self.delays)), valid))
             trace.append(LayerTrace(x, None))
         return trace
 

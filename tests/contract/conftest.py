@@ -46,6 +46,7 @@ from neuroav.mdft.motion import (
 )
 from neuroav.mdft.scene import RJLU
 from neuroav.models import MODELS, build
+from neuroav.nn.activation import GELU, Levels
 from neuroav.nn.bilinear import AsReleased as ReleasedBilinear
 from neuroav.nn.bilinear import BilinearConfig, UnitLength
 from neuroav.nn.encoder import CrossAttention, FullAttention, MeanOfTokens, SelfAttention
@@ -84,6 +85,8 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "hyper-multiple": ("hyper_multiple", HyperMultipleConfig(**PAIR)),
     "mdft": ("mdft", MDFTConfig(**SMALL)),
     "mdft EGM+MLP": ("mdft", MDFTConfig(**SMALL, motion=MLPLayers())),
+    "mdft GELU twin": ("mdft", MDFTConfig(**SMALL).twin(GELU())),
+    "mdft twin of 5 levels": ("mdft", MDFTConfig(**SMALL).twin(Levels(levels=5))),
     "mdft SNN": ("mdft", MDFTConfig(**SMALL, events=NoEvents())),
     "mdft MLP": ("mdft", MDFTConfig(**SMALL, events=NoEvents(), motion=MLPLayers())),
     "mdft w/o MIM": ("mdft", MDFTConfig(**SMALL, motion=None)),
@@ -123,6 +126,8 @@ VARIANTS: dict[str, tuple[str, Any]] = {
         "avmst",
         AVMSTConfig(**PAIR, reading=Branches(hidden=32, neurons=LearntLeak(), threshold=SemanticThreshold(v0=0.5))),
     ),
+    "avmst GELU twin": ("avmst", AVMSTConfig(**PAIR, reading=Branches(hidden=32)).twin(GELU())),
+    "avmst twin of 5 levels": ("avmst", AVMSTConfig(**PAIR, reading=Branches(hidden=32)).twin(Levels(levels=5))),
     "avmst as released": ("avmst", AVMSTConfig(**PAIR, reading=StrayBranches(hidden=32))),
     "cjme": ("cjme", CJMEConfig(hidden=128)),
     "cjme as released": ("cjme", CJMEConfig(hidden=32, reading=CJMEAsReleased())),

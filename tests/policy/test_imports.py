@@ -9,7 +9,7 @@ NUMERICS = FOUNDATION | {"kernels", "events", "neurons", "nn"}
 # Two files are contracts rather than rooms: what a model is given, and what a model must offer.
 CONTRACTS = {"data.types", "baselines.base"}
 LOWER = NUMERICS | {"data", "gzsl", "mdft", "baselines", "train", "energy", "exchange"}
-TOP = {"models", "config", "report", "demo", "example", "task", "run", "footprint", "table", "classify"}
+TOP = {"models", "config", "report", "demo", "example", "task", "twins", "run", "footprint", "table", "classify"}
 
 ALLOWED = {
     "checks": set(),
@@ -33,7 +33,8 @@ ALLOWED = {
     "demo": LOWER | TOP - {"table"},
     "example": LOWER | {"config"},
     "task": LOWER | {"config"},
-    "run": LOWER | TOP - {"footprint", "table", "classify"},
+    "twins": LOWER | {"models", "config"},
+    "run": LOWER | TOP - {"footprint", "table", "classify", "twins"},
     "footprint": LOWER | TOP - {"footprint", "table", "classify"},
     "table": LOWER | TOP - {"footprint", "table", "classify"},
     "classify": LOWER | TOP - {"footprint", "table", "classify"},

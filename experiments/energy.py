@@ -1,0 +1,77 @@
+"""Accuracy against energy: MDFT at several settings and its twins without spikes, one budget for all.
+
+Command:  ``neuroav run experiments/energy.py:all``, stopped and given again it goes on; then ``neuroav energy
+          runs/energy`` for counts, estimates and curve; with a GPU ``--measure`` as well.
+Device:   CPU, about 35 minutes on two quiet cores.
+Settings: MotionScenes ``small`` at scene bias 0.5, one stage of 300 steps of 64 clips as in ``compare.py``, three
+          seeds. Spiking: widths 64, 128 and 256; at width 128 one and two presentations of a step in place of four,
+          thresholds held at 0.25 and 1, and int8 weights. Without spikes (``neuroav.twins``): ReLU, GELU, ReLU in
+          bfloat16 and in int8, and as many levels as the neurons have rates, in float32 and int8, at each width; for
+          one and two presentations, whose other twins are the same, the levels.
+Results:  ``experiments/results/energy.json`` and ``.md``, by ``python experiments/energy.py neuroav-energy``, of what
+          ``neuroav energy`` wrote there.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from neuroav.config import Comparison, Experiment, MotionScenesData
+from neuroav.data.motionscenes import MotionScenesConfig
+from neuroav.mdft.model import MDFTConfig
+from neuroav.mdft.motion import FixedThreshold, SpikingLayers
+from neuroav.nn.losses import HeadsConfig
+from neuroav.nn.numbers import Int8
+from neuroav.train.loop import OneStage, TrainConfig
+from neuroav.train.optim import Step
+from neuroav.twins import twins
+
+RESULTS = Path(__file__).parent / "results"
+TRAIN = TrainConfig(epochs=12, batches=25, batch_size=64, lr=1e-3, schedule=Step(), protocol=OneStage())
+SCENES = MotionScenesData(store="runs/data/motionscenes-small.h5", scenes=MotionScenesConfig(size="small"))
+SEEDS = (0, 1, 2)
+NOTE = "300 steps for every point. An estimate of energy is no measurement."
+Runs = dict[str, Experiment]
+
+
+def mdft(width: int, repeats: int = 4, threshold: FixedThreshold | None = None) -> Experiment:
+    """MDFT of a width, shown each step so many times, under the dynamic threshold or one that is held."""
+    config = MDFTConfig(dim=width, heads=HeadsConfig(hidden=width), motion=SpikingLayers(repeats=repeats))
+    name = f"MDFT {width}" + ("" if repeats == 4 else f", shown {repeats}x")
+    if threshold is not None:
+        config, name = replace(config, threshold=threshold), f"{name}, threshold {threshold.v_th:g}"
+    return Experiment(name=name, data=SCENES, config=config, train=TRAIN)
+
+
+def at_width(width: int) -> Runs:
+    """MDFT of a width, and all its twins."""
+    spiking = mdft(width)
+    return {f"{width}": spiking} | {f"{width}-{key}": twin for key, twin in twins(spiking).items()}
+
+
+def settings() -> Runs:
+    """Presentations, thresholds and int8 weights at width 128, and the twins that these add."""
+    runs = {f"128-threshold-{v_th:g}": mdft(128, threshold=FixedThreshold(v_th=v_th)) for v_th in (0.25, 1.0)}
+    runs["128-int8"] = replace(mdft(128), name="MDFT 128, int8", numbers=Int8())
+    for repeats in (1, 2):
+        spiking = mdft(128, repeats)
+        levels = {key: twin for key, twin in twins(spiking).items() if key.startswith("levels")}
+        runs |= {f"128-shown-{repeats}": spiking} | {f"128-shown-{repeats}-{key}": each for key, each in levels.items()}
+    return runs
+
+
+def all() -> Comparison:
+    """Every point of the curve, width 128 first."""
+    points = at_width(128) | settings() | at_width(64) | at_width(256)
+    runs = tuple((f"{key}-{seed}", replace(each, seed=seed)) for key, each in points.items() for seed in SEEDS)
+    return Comparison(name="energy", title="Accuracy against energy", note=NOTE, runs=runs)
+
+
+def main(folder: Path) -> None:
+    """Keep what ``neuroav energy`` wrote."""
+    for name in ("energy.json", "energy.md"):
+        (RESULTS / name).write_text((folder / name).read_text(encoding="utf-8"), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
