@@ -61,12 +61,12 @@ Numbers = Float32 | BFloat16 | Int8
 
 def _replaced(model: nn.Module, make: Callable[[nn.Linear], nn.Module]) -> nn.Module:
     """Return a copy with other linear layers, in the mode of the model."""
-    found = copy.deepcopy(model)
-    for name, layer in list(found.named_modules()):
+    whole = nn.ModuleList([copy.deepcopy(model)])
+    for name, layer in list(whole.named_modules()):
         if type(layer) is nn.Linear:
             parent, _, own = name.rpartition(".")
-            setattr(found.get_submodule(parent), own, make(layer))
-    return found.train(model.training)
+            setattr(whole.get_submodule(parent), own, make(layer))
+    return whole[0].train(model.training)
 
 
 class BFloat16Linear(nn.Module):

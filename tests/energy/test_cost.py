@@ -120,3 +120,44 @@ def test_break_even_stands_beside_the_own_figure(counted, spikes_per_synapse, ve
 def test_break_even_of_a_network_without_spikes():
     cost = count(nn.Linear(3, 3).eval(), torch.full((1, 3), 0.5))
     assert {each.against(cost)["verdict"] for each in BREAK_EVEN} == {"no spikes"}
+
+
+def test_a_product_has_the_price_of_its_numbers(counted):
+    import dataclasses
+
+    first, second = counted.products
+    mixed = dataclasses.replace(
+        counted,
+        products=(dataclasses.replace(first, number="int8"), dataclasses.replace(second, number="bfloat16")),
+    )
+    between = 100 * (4.6 + 0.9) + 40 * 0.9
+    products = 1000 * (0.03 + 0.2) + 500 * 0.4
+    found = named("45 nm, float32").estimate(mixed, "binary")
+    assert (found.low_j, found.high_j) == pytest.approx((products * 1e-12, (products + between) * 1e-12))
+    assert found.note == "bfloat16 products at float16 prices"
+    by_size = named("45 nm, int32, SRAM by size")
+    saved = by_size.estimate(counted, "binary").low_j - by_size.estimate(mixed, "binary").low_j
+    assert saved == pytest.approx(1000 * (3.2 - 0.23) * 1e-12)
+    assert by_size.estimate(mixed, "binary").note == "bfloat16 products at int32 prices"
+    moved = named("45 nm, float32, 24.96 pJ per byte").estimate(mixed, "binary")
+    assert moved.low_j == pytest.approx((products + (6000 + 800) * 24.96) * 1e-12)
+
+
+def test_an_estimate_says_where_a_table_has_no_price_for_the_numbers(counted):
+    assert named("45 nm, float32").estimate(counted, "binary").note == ""
+    assert named("45 nm, int32, SRAM by size").estimate(counted, "binary").note == "float32 products at int32 prices"
+    chip = named("Tianjic").estimate(counted, "binary").note
+    assert chip == "float32 products at the price of the chip's own numbers"
+
+
+def test_an_int8_network_costs_less_than_the_same_in_float32_by_every_table_with_a_price_for_it():
+    from neuroav.nn.numbers import Int8
+
+    layer, x = nn.Linear(64, 64).eval(), torch.rand(1, 64)
+    plain, narrow = (estimates(count(each, x), "binary") for each in (layer, Int8().of(layer)))
+    for a, b in zip(plain, narrow, strict=True):
+        if a.table.startswith("45 nm"):
+            assert b.low_j < 0.5 * a.low_j, a.table
+        else:
+            assert b.low_j == a.low_j
+    assert narrow[0].low_j == pytest.approx(64 * 64 * 0.23e-12)

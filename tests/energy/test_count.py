@@ -11,6 +11,7 @@ import neuroav.energy
 from neuroav.checks import InputError
 from neuroav.energy.count import count
 from neuroav.neurons import ALIF, LIF, DynamicLIF, SparseLinearLIF
+from neuroav.nn.numbers import BFloat16, Int8
 
 
 @pytest.fixture
@@ -366,3 +367,43 @@ def test_errors_name_what_was_expected(prepare, clips, text):
     layer = prepare(nn.Linear(4, 3))
     with pytest.raises(InputError, match=text):
         count(layer, torch.ones(1, 4), clips=clips)
+
+
+@pytest.mark.parametrize(("numbers", "name", "item_bytes"), [(BFloat16(), "bfloat16", 2), (Int8(), "int8", 1)])
+def test_narrower_numbers_are_counted_as_such(numbers, name, item_bytes, generator):
+    network = numbers.of(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4)).eval())
+    x = torch.randn(B, 6, generator=generator)
+    cost = count(network, x, clips=B)
+    active = sum(network[1](network[0](x)).flatten() != 0).item()
+    assert [row.number for row in cost.products] == [name, name]
+    assert cost.by_number("binary") == {name: cost.binary}
+    assert cost.by_number("event") == {name: cost.binary}  # int8 stands for real numbers
+    assert cost.binary.macs == cost.dense_ops == 6 * 8 + 8 * 4
+    assert cost.binary.weight_bytes == item_bytes * (6 * 8 + 8 * 4)
+    assert cost.binary.input_bytes == item_bytes * (6 + 8)
+    assert [row.stored_bytes for row in cost.products] == [item_bytes * 6 * 8, item_bytes * 8 * 4]
+    assert cost.synops == pytest.approx((B * 6 * 8 + active * 4) / B, rel=0.02)  # what rounds to 0 is 0
+    assert cost.uncounted == ()
+
+
+def test_spikes_stay_spikes_in_int8(generator):
+    layer, spikes = Int8().of(nn.Linear(9, 5).eval()), (torch.rand(B, 9, generator=generator) < 0.3).float()
+    cost = count(layer, spikes, clips=B)
+    assert (cost.binary.macs, cost.binary.acs) == (0, pytest.approx(spikes.sum().item() * 5 / B))
+    assert cost.binary.weight_bytes == pytest.approx(spikes.sum().item() * 5 / B)
+    assert cost.by_number("binary") == {"int8": cost.binary}
+
+
+def test_a_layer_that_is_fed_two_kinds_of_number_has_two_rows():
+    layer = nn.Linear(4, 3).eval()
+
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x):
+            return self.layer(x) + torch.mm(x.half(), self.layer.weight.t().half())
+
+    cost = count(Both().eval(), torch.full((1, 4), 0.5))
+    assert {number: work.macs for number, work in cost.by_number("binary").items()} == {"float32": 12, "float16": 12}
