@@ -30,6 +30,7 @@ from neuroav.energy.report import Row, checklist, count_rows
 from neuroav.mdft.model import MDFT
 from neuroav.mdft.motion import SpikingLayers
 from neuroav.mdft.sparse import layer_pairs, spike_driven
+from neuroav.nn.numbers import Float32
 from neuroav.progress import Progress
 from neuroav.task import Task, prepare
 from neuroav.train.checkpoint import load_json, replacing, save_json
@@ -255,6 +256,8 @@ def spike_driven_rows(one: Candidate, batches: Sequence[int]) -> Row:
     """
     if not (isinstance(one.model, MDFT) and isinstance(one.model.config.motion, SpikingLayers)):
         return {"not_measured": "no spiking layers that can be driven by their spikes"}
+    if not isinstance(one.experiment.numbers, Float32):
+        return {"not_measured": "the spike-driven path is in float32"}
     model = one.model.cpu()
     fast, vectors = spike_driven(model), one.class_vectors
     cases: list[Row] = []
