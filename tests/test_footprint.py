@@ -142,7 +142,7 @@ def test_experiments_are_counted_untrained_and_say_so(experiments, capsys):
         ("pooled", False, None),
     ]
     text = Path("neuroav-energy/energy.md").read_text()
-    assert "| twin, seed 0, untrained | spikes per synapse | - | 0.15 to 1.38 | no spikes |" in text
+    assert "| twin, seed 0, untrained | spikes per synapse | none | 0.15 to 1.38 | no spikes |" in text
     assert "untrained: pooled, twin" in text
     out = capsys.readouterr().out
     assert "estimate, twin, seed 0, untrained, rule binary: " in out

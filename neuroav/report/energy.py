@@ -8,7 +8,7 @@ from typing import Any
 
 from neuroav.energy.cost import TABLES
 from neuroav.energy.report import Row, estimate_range
-from neuroav.report.tables import Column, Quantity, Table, format_text
+from neuroav.report.tables import NONE, Column, Quantity, Table, format_text
 
 RULE_NOTE = (
     "Rule: which products cost accumulates. `binary`: an operand is all 0 and 1, spikes. `event`: an operand is whole "
@@ -74,8 +74,8 @@ def count_table(rows: Sequence[Row]) -> Table:
             _name(row),
             row["rule"],
             *(_count(row[key]) for key in keys),
-            _share(row["spike_rate"]),
-            _plain(row["spikes_per_synapse"]),
+            _share(row["spike_rate"]) or NONE,
+            _plain(row["spikes_per_synapse"]) or NONE,
             _share(_accuracy(row)),
         )
         for row in rows
@@ -102,7 +102,7 @@ def layer_table(row: Row) -> Table:
             each["kind"] if each["weights"] else f"{each['kind']}, activations",
             *(_count(each[key]) for key in ("macs", "acs", "dense_ops")),
             _share(each["density"]),
-            _plain(each["spikes_per_synapse"]),
+            _plain(each["spikes_per_synapse"]) or NONE,
         )
         for each in row["layers"]
     ]
@@ -125,19 +125,25 @@ def neuron_table(row: Row) -> Table:
 
 
 def estimate_table(rows: Sequence[Row]) -> Table:
-    """Return the estimates of one model by both rules."""
+    """Return the estimates of one model by both rules; what the ends contain is in :func:`ends_table`."""
     ends = [Column(f"{end}, {row['rule']}", "estimate") for row in rows for end in ("low", "high")]
     body = []
     for entries in zip(*(row["estimates"] for row in rows), strict=True):
         values = (format_joules(each[key]) for each in entries for key in ("low_j", "high_j"))
-        ends_mean = f"{entries[0]['low_means']}; {entries[0]['high_means']}"
-        body.append((entries[0]["table"], entries[0]["node"], *values, ends_mean))
+        body.append((entries[0]["table"], entries[0]["node"], *values, entries[0].get("note", "")))
     notes = tuple(
         f"Estimate by rule `{row['rule']}`: {' to '.join(map(format_joules, estimate_range(row)))} a clip over "
         f"{len(row['estimates'])} tables."
         for row in rows
     )
-    return Table((Column("table"), Column("node"), *ends, Column("low; high")), tuple(body), notes)
+    return Table((Column("table"), Column("node"), *ends, Column("priced as")), tuple(body), notes)
+
+
+def ends_table(rows: Sequence[Row]) -> Table:
+    """Return what the two ends of each table of prices contain."""
+    means = {each["table"]: (each["low_means"], each["high_means"]) for row in rows for each in row["estimates"]}
+    body = tuple((table, *ends) for table, ends in means.items())
+    return Table((Column("table"), Column("low contains"), Column("high contains")), body)
 
 
 def price_table() -> Table:
@@ -158,7 +164,7 @@ def break_even_table(rows: Sequence[Row]) -> Table:
         (
             _name(row),
             each["quantity"].replace("_", " "),
-            None if each["own"] is None else f"{each['own']:.3g}",
+            NONE if each["own"] is None else f"{each['own']:.3g}",
             f"{each['low']:g}" + ("" if each["low"] == each["high"] else f" to {each['high']:g}"),
             each["verdict"],
             each["condition"],

@@ -13,6 +13,7 @@ from neuroav.report.energy import (
     break_even_table,
     bytes_table,
     count_table,
+    ends_table,
     estimate_table,
     layer_table,
     measured_table,
@@ -21,12 +22,13 @@ from neuroav.report.energy import (
     spike_driven_table,
     uncounted_lines,
 )
-from neuroav.report.page import Section, figure_html, page, table_html
+from neuroav.report.page import Section, callout, figure_html, page, table_html
 from neuroav.report.tables import format_markdown
 from neuroav.report.tradeoff import break_even_plot, curve_plot, equal_table, points_table, ranges_of, verdicts
 
 Report = dict[str, Any]
 NO_CURVE = "No curve: it needs at least one trained model, whose accuracy is known."
+FIRST = "Of the first seed of each model; every seed is in <code>energy.json</code>."
 MADE = "from <code>energy.json</code>; make it again with <code>neuroav energy</code>"
 
 
@@ -44,13 +46,13 @@ def markdown(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{key} {value}" for key, value in report["versions"].items())
     blocks = ["# Energy", versions, *_curve_blocks(rows), "## Counted", format_markdown(count_table(rows))]
     blocks += ["### Bytes moved", format_markdown(bytes_table(rows))]
-    for row in once:
+    for row in _first_seeds(rows):
         blocks += [f"### Layers of {_name(row)}", format_markdown(layer_table(row))]
         blocks += [format_markdown(neuron_table(row))] if row["neurons"] else []
         blocks += ["Not counted:", "\n".join(uncounted_lines(row)) or "- nothing"]
         blocks += ["\n".join(f"- {each['part']}: {each['figure']}" for each in row["front_end"] if "figure" in each)]
-    blocks += ["## Estimated"]
-    for row in once:
+    blocks += ["## Estimated", format_markdown(ends_table(once))]
+    for row in _first_seeds(rows):
         both = [each for each in rows if _name(each) == _name(row)]
         blocks += [f"### Estimate for {_name(row)}", format_markdown(estimate_table(both))]
     blocks += [
@@ -64,6 +66,16 @@ def markdown(report: dict[str, Any]) -> str:
         blocks += ["## Latency, spike-driven against dense", format_markdown(driven)]
     blocks += ["## Which conditions of a fair claim hold", "\n".join(map(_condition_line, checklist(rows)))]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _once(rows: Sequence[Row]) -> list[Row]:
+    """One row for each model and seed."""
+    return [row for row in rows if row["rule"] == "binary"]
+
+
+def _first_seeds(rows: Sequence[Row]) -> list[Row]:
+    """One row for each model and data, of its first seed: layers and prices of the others are in the JSON."""
+    return list({(row["model"], row["task"]): row for row in reversed(_once(rows))}.values())[::-1]
 
 
 def _condition_line(one: Row) -> str:
@@ -116,7 +128,8 @@ def section_html(report: Report) -> str:
     """Return the section of a run's page: curves, counts, limits and conditions."""
     rows = report["rows"]
     note = "<p>Every table of prices, layer by layer, is in <code>energy.html</code> of this directory.</p>"
-    parts = [note, curve_html(rows), table_html(count_table(rows), "Operations of a clip"), _limits_html(rows)]
+    counts = _folded("Operations of a clip", [table_html(count_table(rows), "Operations of a clip")])
+    parts = [note, curve_html(rows), counts, _missing_html(rows), _limits_html(rows)]
     parts += [_measured_html(_once(rows))]
     return "\n".join([*parts, "<h3>Which conditions of a fair claim hold</h3>", conditions_html(report)])
 
@@ -137,29 +150,34 @@ def curve_html(rows: Sequence[Row]) -> str:
     return "\n".join(parts) or f"<p>{NO_CURVE}</p>"
 
 
-def _once(rows: Sequence[Row]) -> list[Row]:
-    """One row for each model and seed."""
-    return [row for row in rows if row["rule"] == "binary"]
-
-
 def _counted_html(rows: Sequence[Row]) -> str:
     parts = [table_html(count_table(rows), "Operations of a clip"), table_html(bytes_table(rows), "Bytes moved")]
-    for row in _once(rows):
+    parts += [_missing_html(rows), f"<p>{FIRST}</p>"]
+    for row in _first_seeds(rows):
         inner = [table_html(layer_table(row), f"Layers of {_name(row)}")]
         inner += [table_html(neuron_table(row), f"Neurons of {_name(row)}")] if row["neurons"] else []
-        lines = [line.removeprefix("- ") for line in uncounted_lines(row)]
-        lines += [f"{each['part']}: {each['figure']}" for each in row["front_end"] if "figure" in each]
-        inner += [f"<p>Not counted, and the front end:</p>{_list(lines or ['nothing'])}"]
-        parts.append(_folded(_name(row), inner))
+        lines = [f"{each['part']}: {each['figure']}" for each in row["front_end"] if "figure" in each]
+        parts.append(_folded(_name(row), [*inner, _list(lines)]))
     return "\n".join(parts)
 
 
+def _missing_html(rows: Sequence[Row]) -> str:
+    """What is in no figure, each entry with the models that it concerns."""
+    models: dict[str, list[str]] = {}
+    for row in _first_seeds(rows):
+        for line in uncounted_lines(row):
+            models.setdefault(line.removeprefix("- "), []).append(row["model"])
+    lines = [f"{line} ({', '.join(dict.fromkeys(names))})" for line, names in models.items()]
+    return callout("These are in none of the figures:", lines) if lines else ""
+
+
 def _estimated_html(rows: Sequence[Row]) -> str:
-    parts = ["<p>Every figure here is an estimate: counted operations times published prices.</p>"]
-    for row in _once(rows):
+    parts = [f"<p>Every figure here is an estimate: counted operations times published prices. {FIRST}</p>"]
+    for row in _first_seeds(rows):
         both = [each for each in rows if _name(each) == _name(row)]
         parts.append(_folded(_name(row), [table_html(estimate_table(both), f"Estimate for {_name(row)}")]))
-    return "\n".join([*parts, _limits_html(rows), _folded("Prices", [table_html(price_table(), "Prices")])])
+    parts += [_limits_html(rows), _folded("What the ends contain", [table_html(ends_table(rows), "Ends")])]
+    return "\n".join([*parts, _folded("Prices", [table_html(price_table(), "Prices")])])
 
 
 def _measured_html(once: Sequence[Row]) -> str:

@@ -91,7 +91,7 @@ def verdicts(curve: Curve) -> list[str]:
         >>> points = (point("SNN", True, 0.4, 2e-6), point("ANN", False, 0.4, 1e-6), point("top", True, 0.5, 2e-6))
         >>> for line in verdicts(Curve("estimate", "a table", "", "test", points)):
         ...     print(line)
-        SNN: 2 times the energy of ANN, at equal accuracy (estimate).
+        SNN: 2 times the energy of ANN, the cheapest without spikes as accurate (estimate).
         top: no model without spikes is as accurate.
     """
     lines = []
@@ -100,7 +100,7 @@ def verdicts(curve: Curve) -> list[str]:
             lines.append(f"{each.spiking.name}: no model without spikes is as accurate.")
         elif each.ratio is not None:
             times = f"{_ratio(each.ratio)} times the energy of {each.peer.name}"
-            lines.append(f"{each.spiking.name}: {times}, at equal accuracy ({curve.kind}).")
+            lines.append(f"{each.spiking.name}: {times}, the cheapest without spikes as accurate ({curve.kind}).")
     return lines or ["No spiking model is among the points."]
 
 

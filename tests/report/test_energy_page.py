@@ -98,7 +98,7 @@ def test_the_table_says_what_equal_accuracy_costs(report):
     sentences = tradeoff.verdicts(curve)
     assert sentences == [
         "SNN <T 4>: no model without spikes is as accurate.",
-        "SNN & small: 5 times the energy of ReLU twin, at equal accuracy (measured).",
+        "SNN & small: 5 times the energy of ReLU twin, the cheapest without spikes as accurate (measured).",
     ]
 
 
@@ -115,7 +115,28 @@ def test_markdown_begins_with_the_curves(report):
     assert re.findall("^## (.*)$", text, re.MULTILINE)[0] == "Accuracy against energy"
     assert "### By estimate, biased" in text
     assert "### As measured, shuffled" in text
-    assert "- SNN & small: 5 times the energy of ReLU twin, at equal accuracy (measured)." in text
+    assert "- SNN & small: 5 times the energy of ReLU twin, the cheapest without spikes as accurate (measured)." in text
+
+
+def test_layers_and_estimates_are_of_the_first_seed_and_what_is_missing_shows(report, page):
+    text = markdown(report)
+    assert re.findall("^### Layers of (.*)$", text, re.MULTILINE) == [f"{model}, seed 0" for model in MODELS]
+    assert text.count("### Estimate for ") == len(MODELS)
+    assert text.count("all weights from DRAM once at the upper price") == 1  # what the ends contain, once
+    rows = [dict(row) for row in report["rows"]]
+    for row in rows:
+        entry = {"name": "odd", "kind": "Odd", "reason": "aten::odd", "parameters": 3, "share": 0.125}
+        row["uncounted"] = [entry] if row["model"] == "pooled" else []
+    missing = energy_page(report | {"rows": rows}).partition("These are in none of the figures:")[2]
+    assert "`odd` (Odd): aten::odd; 12.5% of the parameters (pooled)" in missing
+    assert "These are in none of the figures" not in page
+
+
+def test_a_price_of_other_numbers_is_said():
+    rows = rows_of(measured=False)[:2]
+    for row in rows:
+        row["estimates"][0]["note"] = "int8 products at float32 prices"
+    assert "int8 products at float32 prices" in markdown({"rows": rows, "versions": {}})
 
 
 def test_without_a_trained_model_there_is_no_curve_and_no_number():
@@ -139,7 +160,7 @@ def test_the_page_of_a_run_has_a_section_on_energy(make_run, report):
     (folder / "energy.json").write_text(json.dumps(report))
     text = write_report(folder).read_text()
     assert re.findall(r'<section id="(\w+)"', text)[-2:] == ["energy", "settings"]
-    assert "at equal accuracy (estimate)" in text
+    assert "the cheapest without spikes as accurate (estimate)" in text
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
 
