@@ -417,8 +417,13 @@ def _as_json(
             "duration_s": answer.duration_s,
             "has_audio": answer.has_audio,
             "notes": answer.notes,
-            "ranked": [{"class": each.pop("name"), **each} for each in map(dict, map(vars, answer.ranked))],
+            "ranked": ranked_json(answer.ranked),
         }
         for answer in answers
     ]
     return {"run": run_dir, "beta": recogniser.beta, "classes": classes, "rows": rows, "failed": failed}
+
+
+def ranked_json(ranked: Sequence[Choice]) -> list[dict[str, Any]]:
+    """Turn choices into JSON values, with ``class`` for the name."""
+    return [{"class": choice.name} | {k: v for k, v in vars(choice).items() if k != "name"} for choice in ranked]

@@ -26,6 +26,7 @@ EXAMPLES = """examples:
 """
 
 OF_CLIPS = ("folder", "labels", "workers", "cluster", "video_encoder", "audio_encoder")
+FOLLOWING = ("patience", "window")  # options of classify --follow alone
 PUBLISHED = ("dataset", "split", "text_order")  # options of --from-avca and --from-tcaf alone
 
 
@@ -239,6 +240,22 @@ def _table(args: argparse.Namespace) -> int:
 
 
 def _classify(args: argparse.Namespace) -> int:
+    if args.follow:
+        _refuse(
+            args, "neuroav classify --follow", "neither copies nor encoders", ("draw", "video_encoder", "audio_encoder")
+        )
+        from neuroav.follow import follow_command
+
+        return follow_command(
+            args.clips,
+            args.run,
+            classes=args.classes,
+            vectors=args.vectors,
+            top=args.top,
+            json_path=args.json,
+            **{name: value for name in FOLLOWING if (value := getattr(args, name)) is not None},
+        )
+    _refuse(args, "neuroav classify", "--follow with its options", FOLLOWING)
     from neuroav.classify import classify_command
 
     return classify_command(
@@ -383,12 +400,17 @@ def build_parser() -> argparse.ArgumentParser:
     table.set_defaults(handler=_table)
 
     classify = verbs.add_parser("classify", help="name what is in a video, out of any words you type")
-    classify.add_argument("clips", nargs="+", metavar="CLIP", help="video files")
+    classify.add_argument("clips", nargs="+", metavar="CLIP", help="video files; with --follow one, or /dev/videoN")
     classify.add_argument("--run", required=True, metavar="RUN_DIR", help="a finished run, whose model is asked")
     classify.add_argument("--classes", default=None, metavar='"A, B"', help="to choose from (default: all of the run)")
     classify.add_argument("--vectors", default=None, metavar="FILE", help="word vectors, for words new to the run")
     classify.add_argument("--draw", default=None, metavar="MP4|DIR", help="also draw the answer onto copies of clips")
     classify.add_argument("--top", type=int, default=5, metavar="K", help="classes shown (default: 5)")
+    classify.add_argument("--follow", action="store_true", help="a growing file or a camera, second by second")
+    classify.add_argument(
+        "--patience", type=float, default=None, metavar="S", help="then a file at rest ends (default: 5)"
+    )
+    classify.add_argument("--window", type=float, default=None, metavar="S", help="--follow: judged at a time (clips')")
     for kind in ("video", "audio"):
         classify.add_argument(f"--{kind}-encoder", metavar="NAME:FILE", help="that of extract, if its files moved")
     classify.set_defaults(handler=_classify)

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+import threading
+import time
 from fractions import Fraction
 
 import av
@@ -16,7 +18,9 @@ from neuroav.cli import main
 from neuroav.config import Experiment, MotionScenesData, SimulatedData, StoreData, to_json
 from neuroav.data import extract
 from neuroav.data.class_vectors import Optimised
+from neuroav.data.classic import describe_clip
 from neuroav.data.encoders.choice import VIDEO, EncoderChoice
+from neuroav.data.live import Running
 from neuroav.data.motionscenes import MotionScenesConfig, class_vectors, phrase_vector, word_directions
 from neuroav.data.render import render_clip
 from neuroav.data.store import Store, StoreWriter
@@ -386,3 +390,155 @@ def test_clips_of_ones_own_are_judged_as_the_run_judges_them(own_run):
     )
     got = [recogniser.distances(recogniser.describe(str(folder / f"{i}.mkv")), classes) for i in index]
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+
+
+# ----------------------------------------------------------------------------------------------------------- --follow
+
+
+def write_growing(path, class_index=0, codec="mpeg4"):
+    """An MPEG-TS file of a rendered clip, with sound: as it would be streamed."""
+    clip = render_clip(class_index, 0, 3)
+    with av.open(str(path), "w", format="mpegts") as container:
+        video = container.add_stream(codec, rate=25)
+        video.height = video.width = 64
+        video.pix_fmt = "yuv420p"
+        sound = container.add_stream("aac", rate=16000, layout="mono")
+        for i, image in enumerate(clip.frames):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+            frame = av.AudioFrame.from_ndarray(clip.audio[None, 640 * i : 640 * (i + 1)], "fltp", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16000, 640 * i, Fraction(1, 16000)
+            container.mux(sound.encode(frame))
+        container.mux(video.encode())
+        container.mux(sound.encode())
+    return path
+
+
+def described(running):
+    found = running.latest()
+    return {key: getattr(found, key) for key in ("t_s", "video", "audio", "motion")}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_video_taken_in_pieces_is_described_as_a_whole(seed):
+    """Pieces of any size, sound ahead or behind; frame rates that divide no bin; silence at the end."""
+    rng = np.random.default_rng(seed)
+    gaps_us = rng.choice([33_333, 40_000, 100_000, 450_000], size=40, p=[0.5, 0.3, 0.15, 0.05])
+    t_us = 7_000_000 + np.array([0, *np.cumsum(gaps_us)])
+    frames = rng.integers(0, 256, (len(t_us), 8, 8, 3), dtype=np.uint8).repeat(8, axis=1).repeat(8, axis=2)
+    length = round((int(t_us[-1] - t_us[0]) + int(gaps_us[-1])) * 16000 / 1e6)
+    audio = rng.standard_normal(length).astype(np.float32) * 0.1
+    audio[round(length * 0.8) :] = 0
+    whole = describe_clip(frames, t_us - t_us[0], audio, 16000)
+
+    running, heard = Running(10**6), 0
+    running.expects_sound = True
+    shift_s = rng.uniform(-0.3, 0.3)
+    for image, time_us in zip(frames, t_us.tolist(), strict=True):
+        running.see(image, time_us)
+        running.see(image, time_us - 1)  # out of order: left out
+        until = int(np.clip((time_us - t_us[0]) / 1e6 + shift_s, 0, 0.8 * length / 16000) * 16000)
+        while heard < until:
+            piece = audio[heard : min(heard + int(rng.integers(1, 3000)), until)]
+            running.hear(piece, heard)
+            heard += len(piece)
+        running.advance(min(running.ready, running.steps + int(rng.integers(1, 4))))
+    running.hear(audio[heard : round(length * 0.8)], heard)
+    running.hear(np.ones(9000, np.float32), length)  # past the end of the pictures
+    running.finish()
+    for key, values in described(running).items():
+        np.testing.assert_allclose(values, getattr(whole, key), atol=1e-5, err_msg=key)
+    np.testing.assert_array_equal(described(running)["motion"], whole.motion)
+
+
+def test_sound_that_stays_away_holds_nobody_up():
+    clip = render_clip(0, 0, 3)
+    running = Running(5)
+    running.expects_sound = True
+    for image, t_us in zip(clip.frames, clip.t_us.tolist(), strict=True):
+        running.see(image, t_us)
+    assert running.ready == 6  # 2.36 s were seen, one second of which may still be heard
+    running.hear(clip.audio[: 9 * 3200 + 400], 0)
+    assert running.ready == 9
+    running.finish()
+    assert running.steps == 12
+    whole = describe_clip(clip.frames, clip.t_us, clip.audio[: 9 * 3200 + 400], 16000)
+    np.testing.assert_array_equal(described(running)["motion"], whole.motion[-5:])
+    np.testing.assert_allclose(described(running)["audio"], whole.audio[-5:], atol=1e-5)
+    np.testing.assert_array_equal(described(running)["t_s"], whole.t_s[:5])  # begins anew
+
+
+def test_a_growing_file_is_judged_second_by_second(scenes_run, tmp_path, capsys):
+    whole = write_growing(tmp_path / "whole.ts")
+    growing, content = tmp_path / "growing.ts", whole.read_bytes()
+    growing.touch()
+
+    def grow():
+        size = len(content) // 12 + 1
+        with growing.open("wb", buffering=0) as file:
+            for start in range(0, len(content), size):
+                file.write(content[start : start + size])
+                time.sleep(0.02)
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    argv = [growing, "--run", scenes_run, "--follow", "--patience", 0.5, "--window", 60, "--top", 2]
+    assert classify(*argv, "--json", tmp_path / "live.json") == 0
+    writer.join()
+    printed = capsys.readouterr().out.splitlines()
+    live = load_json(tmp_path / "live.json")
+    assert [row["t_s"] for row in live["rows"]] == pytest.approx([1.0, 2.0, 2.4])
+    assert all(row["latency_s"] > 0 and row["work_s"] > 0 for row in live["rows"])
+    assert live["latency_s"]["worst"] == max(row["latency_s"] for row in live["rows"])
+    assert [line.split()[0] for line in printed[2:5]] == ["1.0", "2.0", "2.4"]
+    assert "work per second of video: median" in printed[-1]
+    assert classify(whole, "--run", scenes_run, "--json", tmp_path / "whole.json") == 0
+    want = load_json(tmp_path / "whole.json")["rows"][0]["ranked"]
+    got = live["rows"][-1]["ranked"]
+    assert [one["class"] for one in got] == [one["class"] for one in want]
+    np.testing.assert_allclose([one["score"] for one in got], [one["score"] for one in want], atol=1e-5)
+
+
+def test_following_judges_as_much_as_the_clips_of_the_run(scenes_run, tmp_path, capsys):
+    assert classify(write_growing(tmp_path / "c.ts"), "--run", scenes_run, "--follow", "--patience", 0) == 0
+    assert "judged after each second: the last 2.4 s of" in capsys.readouterr().out
+
+
+def test_following_ends_when_it_is_interrupted(scenes_run, tmp_path, capsys, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("neuroav.data.live.time.sleep", interrupt)
+    assert classify(write_growing(tmp_path / "c.ts"), "--run", scenes_run, "--follow", "--patience", 60) == 0
+    printed = capsys.readouterr().out
+    assert "    2.4 s  " in printed  # what was there is judged
+    assert "\nstopped\n2.4 s of video in" in printed
+    (tmp_path / "empty.ts").touch()
+    assert classify(tmp_path / "empty.ts", "--run", scenes_run, "--follow", "--patience", 60) == 1
+    assert "stopped\n0.0 s of video in" in capsys.readouterr().out
+
+
+def test_what_cannot_be_followed_is_refused(scenes_run, tmp_path, capsys):
+    (tmp_path / "text.ts").write_text("no film")
+    with av.open(str(tmp_path / "end.mp4"), "w") as container:  # its index comes last
+        video = container.add_stream("mpeg4", rate=25)
+        video.height = video.width = 64
+        video.pix_fmt = "yuv420p"
+        for image in np.random.default_rng(0).integers(0, 256, (99, 64, 64, 3), dtype=np.uint8):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+        container.mux(video.encode())
+    for clips, text in (
+        (["/dev/video99"], "/dev/video99: expected a camera that can be opened, got no such device"),
+        ([tmp_path / "gone.ts"], "got no such file"),
+        ([tmp_path], "got a folder"),
+        ([tmp_path / "text.ts"], "a video that can be read while it grows"),
+        ([tmp_path / "end.mp4"], "got one with its index at the end"),
+        (["a.ts", "b.ts"], "expected one clip, got 2"),
+        (["a.ts", "--draw", "x.mp4"], "neither copies nor encoders, got --draw"),
+        (["a.ts", "--window", 0.1], "--window in [0.2"),
+        ([tmp_path / "text.ts", "--patience", -1], "--patience in [0"),
+    ):
+        argv = clips if "--patience" in clips else [*clips, "--patience", 0]
+        assert classify(*argv, "--run", scenes_run, "--follow") == 2
+        assert text in capsys.readouterr().err
+    assert classify("a.ts", "--run", scenes_run, "--patience", 1) == 2
+    assert "--follow with its options" in capsys.readouterr().err

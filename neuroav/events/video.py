@@ -131,7 +131,7 @@ class VideoReader:
             size = self.size or _upright((first[0].height, first[0].width), _turns(first[0]))
             shape = size if self.pixels == "gray8" else (*size, 3)
             length = min(MAX_CHUNK, max(CHUNK, CHUNK_PIXELS // (size[0] * size[1])))
-            draw, times = _Drawer(self.pixels), [0] * length
+            draw, times = Drawer(self.pixels), [0] * length
             remaining = chain([first], frames)
             while len(times) == length:
                 images, times = np.empty((length, *shape), dtype=np.uint8), []
@@ -181,7 +181,7 @@ class VideoReader:
             yield from frames
 
 
-class _Drawer:
+class Drawer:
     """Draws decoded frames into arrays, grey ones without going through swscale where that isn't needed."""
 
     def __init__(self, pixels: str):

@@ -38,8 +38,9 @@ ALLOWED = {
     "footprint": LOWER | TOP - {"footprint", "table", "classify"},
     "table": LOWER | TOP - {"footprint", "table", "classify"},
     "classify": LOWER | TOP - {"footprint", "table", "classify"},
+    "follow": LOWER | {"classify"},
     "bench": LOWER | {"models", "report", "run"},
-    "cli": LOWER | TOP | {"bench"},
+    "cli": LOWER | TOP | {"bench", "follow"},
     "__main__": {"cli"},
     "": set(),  # neuroav/__init__.py: names load on first use
 }
