@@ -80,7 +80,7 @@ def _spikes(run: Run) -> str:
         steps = {"spikes": spikes.astype(bool).sum(1).tolist()}
         if theta is not None:
             steps["theta"] = [float(f"{value:.3g}") for value in theta]
-        figures.append(figure_html(plot, f"Layer {layer}: spikes (marks) and threshold (line).", steps=steps))
+        figures.append(figure_html(plot, f"Layer {layer}.", steps=steps))
     if not figures:
         return ""
     repeats = int(run.arrays.get("raster.repeats", 1))

@@ -434,7 +434,7 @@ def beta_curves(curves: Mapping[str, BetaCurve], model: str) -> Plot:
         panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
         for ax, (test_set, curve) in zip(panels, curves.items(), strict=True):
             lines = (
-                ("S", curve.seen, "blue", "-"),
+                ("S", curve.seen, "blue", "-."),
                 ("U", curve.unseen, "orange", "--"),
                 ("HM", curve.hm, "green", "-"),
             )

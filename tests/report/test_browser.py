@@ -53,6 +53,7 @@ const probe = () => {
     cursors: all(".cursor").map((line) => parseFloat(line.style.left)),
   });
 
+  seen.paper = getComputedStyle(document.body).backgroundColor;
   seen.colours = all("canvas").map((canvas) => new Set(pixels(canvas)).size);
   const on = player.querySelector("[name=on]");
   on.value = "#010203";
@@ -116,10 +117,20 @@ def test_page_is_whole_and_in_step_and_takes_keys(report, tmp_path):
     assert seen["figures"] == report.read_text(encoding="utf-8").count("<svg role") > 20
     assert [seen[name] for name in ("invisible", "broken", "nameless", "overflow", "unlit")] == [0] * 5
     assert seen["asked"] == []
+    assert seen["paper"] == "rgb(255, 255, 255)"
 
 
-def test_clip_waits_where_motion_is_not_wanted(report, tmp_path):
-    seen = visit(report, tmp_path, "--force-prefers-reduced-motion", "--window-size=500,900")
+def test_clip_waits_where_motion_is_not_wanted_on_a_small_dark_screen(report, tmp_path):
+    dark = "--blink-settings=preferredColorScheme=0"
+    seen = visit(report, tmp_path, "--force-prefers-reduced-motion", "--window-size=500,900", dark)
     assert seen["button"] == "Play"
     assert seen["colours"][0] > 100
-    assert seen["overflow"] == 0
+    assert [seen[name] for name in ("invisible", "broken", "overflow")] == [0] * 3
+    assert seen["paper"] == "rgb(18, 22, 28)"
+
+
+def test_page_prints_with_everything_unfolded(report, tmp_path):
+    pdf = tmp_path / "report.pdf"
+    chromium(tmp_path, report, f"--print-to-pdf={pdf}", "--force-prefers-reduced-motion", "--virtual-time-budget=1000")
+    pages = len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes()))
+    assert pages > 16  # a confusion matrix of each of four models on two test sets fills one, and so do the others
