@@ -24,7 +24,7 @@ from neuroav.table.plan import comparison, experiments_folder, experiments_of, m
 from neuroav.table.size import SIZES
 from neuroav.table.source import Source, choose_sources
 from neuroav.task import prepare
-from neuroav.train.loop import OneStage, TwoStage
+from neuroav.train.loop import OneStage, TrainConfig, TwoStage
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 FILES = sorted(path for path in EXPERIMENTS.glob("*.py") if re.search("^TABLES = ", path.read_text(), re.MULTILINE))
@@ -110,6 +110,10 @@ def test_a_budget_shrinks_all_rows_but_what_they_differ_in():
     assert [small[name].config.layers for name in ("tcaf 1", "tcaf 5", "sacma")] == [1, 5, 2]
     assert {one.train.epochs * one.train.batches for one in small.values()} == {300}
     assert all(isinstance(one.train.protocol, OneStage) for one in small.values())
+    rates = {rate: row(TCAFConfig(), "tcaf", train=TrainConfig(lr=rate, batch_size=2)) for rate in (0.1, 0.2)}
+    trained = {name: one.train for name, one in SIZES["small"].fit(rates | rows).items()}
+    assert [trained[name].lr for name in (0.1, 0.2, "mdft")] == [0.1, 0.2, 1e-3]
+    assert {one.batch_size for one in trained.values()} == {64}
     full = SIZES["full"].fit(rows)
     assert full == rows
     assert isinstance(full["mdft"].train.protocol, TwoStage)
@@ -218,6 +222,8 @@ COMMAND = ["table", "mdft.table2", "--data", "motionscenes", "--size", "tiny", "
 
 @pytest.mark.skipif("mdft.table2" not in KEYS, reason="experiments/mdft.py has no TABLES")
 def test_a_table_is_run_written_and_goes_on(here, monkeypatch, capfd):
+    pages = []
+    monkeypatch.setattr("neuroav.table.result.write_report", pages.append)  # tested by itself, and slow
     assert main([*COMMAND, "--json", "out.json"]) == 0
     shown = capfd.readouterr()
     folder = here / "runs" / "table" / "mdft.table2-motionscenes-tiny"
@@ -241,9 +247,10 @@ def test_a_table_is_run_written_and_goes_on(here, monkeypatch, capfd):
     assert "follows" in shown.out
     assert "another data set" in (folder / "table.md").read_text()
     assert "motionscenes/report.html" in (folder / "report.html").read_text()
-    assert "EGM+SNN" in (folder / "motionscenes" / "report.html").read_text()
+    assert pages == [Path("runs", "table", folder.name, "motionscenes")]
+    (said,) = re.findall(r"`(neuroav table .*?)`", (folder / "table.md").read_text())
+    assert said == " ".join(["neuroav", *COMMAND[:-2]])
 
-    monkeypatch.setattr("neuroav.table.command.write_report", id)
     before = {p: p.stat().st_mtime_ns for p in (folder / "motionscenes").glob("*/results.json")}
     shutil.rmtree(folder / "motionscenes" / "snn-3")
     assert main(COMMAND) == 0
@@ -283,12 +290,14 @@ def test_every_key_gives_a_table(key, tmp_path, monkeypatch, capfd):
         out.mkdir(parents=True)
         return {"rows": scored(plan)}
 
-    for name, stub in (("run_comparison", run_comparison), ("expected_seconds", lambda *_: 1.0), ("write_report", id)):
+    for name, stub in (("run_comparison", run_comparison), ("expected_seconds", lambda *_: 1.0)):
         monkeypatch.setattr(f"neuroav.table.command.{name}", stub)
+    monkeypatch.setattr("neuroav.table.result.write_report", id)
     assert main(["table", key, "--seeds", "0,1", "--size", "tiny", "--out", "t", "--json", "t.json"]) == 0
     printed, ours = published(key), makers_of(published(key))
     (plan,) = plans
     assert len(plan.runs) == 2 * len(ours)
+    assert len({json.dumps(to_json(replace(one, name=""))) for _, one in plan.runs}) == len(plan.runs)
     (table,) = json.loads((tmp_path / "t.json").read_text())["tables"]
     assert [one["row"] for one in table["rows"]] == [one.name for one in printed.rows]
     assert {one["row"] for one in table["rows"] if one["ours"]} == set(ours)

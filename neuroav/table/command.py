@@ -1,26 +1,23 @@
-"""The verb: run what is missing of a table, print it beside the published one, write it in every form."""
+"""The verb: say what a table takes, run what is missing of it; list all tables."""
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from neuroav.checks import InputError, check_choice, fail, nearest
-from neuroav.config import Comparison, MotionScenesData
+from neuroav.config import Comparison
 from neuroav.processes import num_cores
-from neuroav.report.beside import Line, beside_table, format_long_csv, lines, order, records, scenes_table
-from neuroav.report.html import Section, page, table_html, write_report
-from neuroav.report.latex import format_latex
-from neuroav.report.published import PublishedTable, published, published_keys
-from neuroav.report.tables import TEST_SETS, Table, format_markdown, format_text, sets_in
-from neuroav.run import checked_workers, finished, made, run_comparison, versions
+from neuroav.report.published import published, published_keys
+from neuroav.run import checked_workers, finished, made, run_comparison
 from neuroav.table.plan import comparison, expected_seconds, experiments_folder, experiments_of, makers_of
+from neuroav.table.result import Job, show
 from neuroav.table.size import SIZES
-from neuroav.table.source import Source, choose_sources
-from neuroav.train.checkpoint import load_json, replacing, save_json
+from neuroav.table.source import choose_sources
+from neuroav.train.checkpoint import load_json, save_json
 
 WHERE = "neuroav table"
 SEEDS = "0,1,2,3,4"
@@ -50,16 +47,26 @@ def table_command(
     sources = choose_sources(printed, size, data, stores, datasets)
     folder = Path(out or f"runs/table/{key}-{'+'.join(source.name for source in sources)}-{size}")
     _check_folder(folder, key)
+    changed = f" Changed: {', '.join(overrides)}." if overrides else ""
     plans = []
     for source in sources:
-        rows = experiments_of(makers, source, size, overrides)
-        plans.append(comparison(key, source, rows, chosen, f"{source.sentence} {SIZES[size].sentence()}"))
-    _announce(printed, makers, plans, chosen, folder)
+        note = f"{source.sentence} {SIZES[size].sentence()}{changed}"
+        plans.append(comparison(key, source, experiments_of(makers, source, size, overrides), chosen, note))
+    options = {"--data": [data], "--store": stores, "--dataset": datasets, "--size": [size], "--seeds": [seeds]}
+    command = _typed(key, options | {"--set": overrides})
+    job = Job(printed, tuple(sources), tuple(plans), size, chosen, folder, command)
+    _announce(job, len(makers))
     with made(folder):
         for source, plan in zip(sources, plans, strict=True):
             _announce_time(plan, folder / source.name, workers)
         results = [run_comparison(p, folder / s.name, workers) for s, p in zip(sources, plans, strict=True)]
-    return _show(printed, sources, plans, results, size, chosen, folder, json_path)
+    return show(job, [result["rows"] for result in results], json_path)
+
+
+def _typed(key: str, options: Mapping[str, Sequence[str | None]]) -> str:
+    """The command as it would be typed."""
+    given = [word for name, values in options.items() for value in values if value for word in (name, value)]
+    return shlex.join(["neuroav", "table", key, *given])
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -76,16 +83,14 @@ def _check_folder(folder: Path, key: str) -> None:
         raise fail(str(folder), f"the directory of {key}", f"that of {there}", "Choose another --out.")
 
 
-def _announce(
-    printed: PublishedTable, makers: dict[str, Any], plans: Sequence[Comparison], seeds: Sequence[int], folder: Path
-) -> None:
-    default = " (the default; --seeds has others)" if seeds == _seeds(SEEDS) else ""
-    runs = sum(len(plan.runs) for plan in plans)
-    numbers = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}{default}"
+def _announce(job: Job, ours: int) -> None:
+    default = " (the default; --seeds has others)" if job.seeds == _seeds(SEEDS) else ""
+    runs = sum(len(plan.runs) for plan in job.plans)
+    numbers = f"seed{'s' * (len(job.seeds) > 1)} {', '.join(map(str, job.seeds))}{default}"
     lines = [
-        f"{printed.key}: {printed.caption}",
-        *(plan.note for plan in plans),
-        f"{len(makers)} of {len(printed.rows)} printed rows, {numbers}: {runs} runs in {folder}",
+        f"{job.printed.key}: {job.printed.caption}",
+        *(plan.note for plan in job.plans),
+        f"{ours} of {len(job.printed.rows)} printed rows, {numbers}: {runs} runs in {job.folder}",
     ]
     sys.stderr.write("\n".join(lines) + "\n")
 
@@ -114,115 +119,10 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
-# ------------------------------------------------------------------------------------------------ results
-
-
-class Block(NamedTuple):
-    """One printed data set beside one test set of ours: a title, the rows, what they mean."""
-
-    data_set: str
-    test_set: str
-    title: str
-    joined: list[Line]
-    table: Table
-    sentence: str
-
-
-def _blocks(printed: PublishedTable, source: Source, rows: Sequence[dict[str, Any]]) -> list[Block]:
-    blocks = []
-    for test_set in sets_in(rows):
-        found = lines(printed, source.data_set, rows, test_set)
-        meaning = TEST_SETS.get(test_set)
-        where = f"{test_set} ({meaning})" if meaning else test_set
-        title = f"{printed.key}: printed {source.data_set}, ours {source.name}, {where}"
-        table = beside_table(found, rows, source.data_set)
-        blocks.append(Block(source.data_set, test_set, title, found, table, order(found).sentence()))
-    return blocks
-
-
-def _show(
-    printed: PublishedTable,
-    sources: Sequence[Source],
-    plans: Sequence[Comparison],
-    results: Sequence[dict[str, Any]],
-    size: str,
-    seeds: Sequence[int],
-    folder: Path,
-    json_path: str | None,
-) -> int:
-    """Write the table in every form, and print it."""
-    blocks: list[Block] = []
-    scenes: list[tuple[str, Table]] = []
-    for source, result in zip(sources, results, strict=True):
-        blocks += _blocks(printed, source, result["rows"])
-        if isinstance(source.data, MotionScenesData):
-            scenes.append((f"{printed.key}: scenes, calibration and spikes", scenes_table(result["rows"])))
-        write_report(folder / source.name)
-    tables = [(block.title, block.table, block.sentence) for block in blocks] + [(*each, "") for each in scenes]
-    said = [*(plan.note for plan in plans), *printed.notes]
-    report = {
-        "key": printed.key,
-        "caption": printed.caption,
-        "notes": list(printed.notes),
-        "size": size,
-        "seeds": list(seeds),
-        "sources": [{"name": s.name, "printed": s.data_set, "note": p.note} for s, p in zip(sources, plans)],
-        "tables": [
-            {"printed": b.data_set, "test_set": b.test_set, "order": b.sentence, "rows": records(b.joined)}
-            for b in blocks
-        ],
-        "versions": versions(),
-    }
-    _write(folder, printed, tables, said, blocks, [source.name for source in sources])
-    save_json(folder / "table.json", report)
-    if json_path is not None:
-        save_json(Path(json_path), report)
-    shown = [f"{title}\n{format_text(table)}\n{sentence}".rstrip() for title, table, sentence in tables]
-    text = "\n\n".join(["", *shown, "\n".join(said)])
-    sys.stdout.write(f"{text}\nwritten: {folder}/table.md, .csv, .tex, .json and report.html\n")
-    return 0
-
-
-def _write(
-    folder: Path,
-    printed: PublishedTable,
-    tables: Sequence[tuple[str, Table, str]],
-    said: Sequence[str],
-    blocks: Sequence[Block],
-    names: Sequence[str],
-) -> None:
-    title = f"{printed.key}: {printed.caption}"
-    parts = [f"## {name}\n\n{format_markdown(table)}\n\n{sentence}".rstrip() for name, table, sentence in tables]
-    label = f"tab:{printed.key}"
-    latex = [format_latex(table, name, f"{label}-{i}") for i, (name, table, _) in enumerate(tables)]
-    sections = [
-        Section(f"table-{i}", name, f"{table_html(table, name)}<p>{escape(sentence)}</p>")
-        for i, (name, table, sentence) in enumerate(tables)
-    ]
-    links = ", ".join(f'<a href="{escape(name)}/report.html">{escape(name)}</a>' for name in names)
-    sections.append(Section("runs", "The runs", f"<p>Curves, classes and layers of every row: {links}.</p>"))
-    command = f"neuroav table {printed.key}"
-    pages = {
-        "table.md": "\n\n".join([f"# {title}", f"`{command}`. {' '.join(said)}", *parts]) + "\n",
-        "table.csv": format_long_csv((block.data_set, block.test_set, block.joined) for block in blocks),
-        "table.tex": "\n".join(latex),
-        "report.html": page(
-            title,
-            " ".join(block.sentence for block in blocks),
-            sections,
-            note=f'<p class="note">{escape(" ".join(said))}</p>',
-            made=f"by <code>{command}</code>",
-        ),
-    }
-    for name, content in pages.items():
-        with replacing(folder / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-
-
 # ------------------------------------------------------------------------------------------------ the list
 
-# Of one run at size small on a quiet core: 300 steps and what goes with them.
-RUN_S = {"mdft": 70, "perceiver": 300, "ez_avgzl": 200, "sacma": 150, "tcaf": 90, "avmst": 70, "tsart": 45}
+# Of one run at size small on one core of two busy ones: 300 steps and what goes with them.
+RUN_S = {"mdft": 80, "perceiver": 350, "ez_avgzl": 190, "sacma": 220, "tcaf": 130, "avmst": 90, "tsart": 60}
 OTHER_S = 20
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any
 
@@ -37,18 +37,24 @@ class Budget:
 
     def fit(self, rows: dict[str, Experiment]) -> dict[str, Experiment]:
         """The experiments at this size."""
-        configs = [row.config for row in rows.values()]
-        return {name: self._fit(row, configs) for name, row in rows.items()}
+        return {name: self._fit(row, list(rows.values())) for name, row in rows.items()}
 
-    def _fit(self, row: Experiment, configs: Sequence[Any]) -> Experiment:
+    def _fit(self, row: Experiment, rows: Sequence[Experiment]) -> Experiment:
         wanted: dict[str, int] = {}
         if isinstance(row.config, MDFTConfig | PooledMLPConfig):
             wanted = {"dim": self.width, "heads.hidden": self.width}
         elif isinstance(row.config, TokensConfig):
             wanted = {"layers": min(self.layers, row.config.layers)}
-        alike = [config for config in configs if type(config) is type(row.config)]
+        alike = [other.config for other in rows if type(other.config) is type(row.config)]
         changes = [f"config.{p}={v}" for p, v in wanted.items() if len(set(map(attrgetter(p), alike))) == 1]
-        return replace(override(row, changes), train=self.train)
+        return replace(override(row, changes), train=replace(self.train, **self._kept(row, rows)))
+
+    def _kept(self, row: Experiment, rows: Sequence[Experiment]) -> dict[str, Any]:
+        """Settings of training in which rows differ that are the same in all else."""
+        same = replace(row, name="", train=self.train)
+        alike = [other.train for other in rows if replace(other, name="", train=self.train) == same]
+        names = [entry.name for entry in fields(TrainConfig)]
+        return {n: getattr(row.train, n) for n in names if len({repr(getattr(each, n)) for each in alike}) > 1}
 
     def controls(self, data: MotionScenesData) -> dict[str, Experiment]:
         """What every MotionScenes table compares with."""
