@@ -38,6 +38,7 @@ def data_sets(printed: PublishedTable) -> list[str]:
     """Data sets with columns in a printed table.
 
     Example:
+        >>> from neuroav.report.published import published
         >>> data_sets(published("mdft.table2"))
         ['ucf']
     """
