@@ -23,6 +23,7 @@ from neuroav.data.render import NUM_FRAMES, SIZE
 from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.types import Batch
 from neuroav.energy.count import OpCount, count
+from neuroav.energy.curve import curves_json
 from neuroav.energy.latency import in_turns
 from neuroav.energy.measure import Measured, Meter, Plan, Subject, measure
 from neuroav.energy.meters import meters_for
@@ -345,7 +346,8 @@ def energy_command(
     apart = {one.name: {"measured": entries[one.name], "spike_driven": driven[one.name]} for one in found}
     known = {_choices(one.experiment) for one in found}
     rows = [row for one in found for row in _rows(one, known, costs[one.name], fronts[one.name], apart[one.name])]
-    return _show({"rows": rows, "checklist": checklist(rows), "versions": run.versions()}, folder, json_path)
+    report = {"rows": rows, "curves": curves_json(rows), "checklist": checklist(rows), "versions": run.versions()}
+    return _show(report, folder, json_path)
 
 
 def _folder(sources: Sequence[str], out: str | None) -> Path:
@@ -406,7 +408,7 @@ def _twins_there(experiment: Experiment, known: set[str]) -> dict[str, bool]:
 
 def _show(report: dict[str, Any], folder: Path, json_path: str | None) -> int:
     from neuroav.report.energy import summary
-    from neuroav.report.energy_page import energy_page, markdown
+    from neuroav.report.energy_page import energy_page, headlines, markdown
     from neuroav.report.html import write_report
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -417,7 +419,8 @@ def _show(report: dict[str, Any], folder: Path, json_path: str | None) -> int:
             temporary.write_text(content, encoding="utf-8")
     if json_path is not None:
         save_json(Path(json_path), report)
-    sys.stdout.write(f"{summary(report['rows'])}\nreport: {folder / 'energy.html'}\n")
+    lines = [summary(report["rows"]), *headlines(report["rows"]), f"report: {folder / 'energy.html'}"]
+    sys.stdout.write("\n".join(lines) + "\n")
     if (folder / "results.json").is_file():
         sys.stdout.write(f"section on energy: {write_report(folder)}\n")
     return 0

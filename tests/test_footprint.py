@@ -313,7 +313,14 @@ def test_bad_options_are_named(folder, arguments, text, capsys):
 def test_a_run_on_its_own_gets_the_report_and_a_section_in_its_page(folder, tmp_path, capsys):
     run_dir = shutil.copytree(folder, tmp_path / "run")
     assert main(["energy", str(run_dir), "--clips", "4"]) == 0
-    assert f"section on energy: {run_dir / 'report.html'}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"section on energy: {run_dir / 'report.html'}" in printed
+    assert "By estimate, biased: spiking: no model without spikes is as accurate." in printed
+    curves = load_json(run_dir / "energy.json")["curves"]
+    assert [(each["test_set"], each["points"][0]["name"]) for each in curves] == [
+        ("biased", "spiking"),
+        ("shuffled", "spiking"),
+    ]
     assert {path.suffix for path in run_dir.glob("energy.*")} == {".md", ".csv", ".json", ".html"}
     assert '<section id="energy"' in (run_dir / "report.html").read_text()
     assert "By estimate, biased" in (run_dir / "report.html").read_text()

@@ -2,7 +2,8 @@
 
 Seeds of a model are one point. An estimate and a measurement never share an axis: a curve of estimates has the upper
 end of one named table of prices (everything that the table prices) on its axis, and the range over all tables and both
-rules as a bar; a curve of measurements has what one method of one meter saw at one batch size.
+rules as a bar; a curve of measurements has what one method of one meter saw at one batch size (the counter of NVML
+where there is one; what other methods saw is in the table of measurements).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import PurePath
 from typing import Literal, NamedTuple, get_args
@@ -195,7 +196,7 @@ def estimate_curves(rows: Sequence[Row], table: str = TABLE, rule: Rule = "binar
 
 
 def measured_curves(rows: Sequence[Row]) -> list[Curve]:
-    """One curve for each device, meter, method, batch size, data and test set: gross energy, measured."""
+    """One curve for each device, batch size, data and test set: gross energy, measured by the first method there is."""
     axes: dict[str, list[_Entry]] = {}
     for row in rows:
         if row["rule"] == RULES[0]:
@@ -221,6 +222,27 @@ def ratio_range(rows: Sequence[Row], curve: Curve) -> dict[str, tuple[float, flo
     return {name: (min(values), max(values)) for name, values in found.items()}
 
 
+def curves_json(rows: Sequence[Row]) -> list[Row]:
+    """Every curve of the rows as JSON: points, front, and what equal accuracy costs."""
+    return [_curve_json(rows, curve) for curve in (*estimate_curves(rows), *measured_curves(rows))]
+
+
+def _curve_json(rows: Sequence[Row], curve: Curve) -> Row:
+    over = ratio_range(rows, curve) if curve.kind == "estimate" else {}
+    equal = [
+        {
+            "spiking": each.spiking.name,
+            "peer": None if each.peer is None else each.peer.name,
+            "ratio": each.ratio,
+            "over_tables": over.get(each.spiking.name),
+        }
+        for each in at_equal_accuracy(curve.points)
+    ]
+    head = {"kind": curve.kind, "axis": curve.axis, "data": curve.data, "test_set": curve.test_set}
+    points = [asdict(each) | {"hm": each.hm._asdict(), "joules": each.joules._asdict()} for each in curve.points]
+    return head | {"points": points, "front": [each.name for each in curve.front], "equal_accuracy": equal}
+
+
 def _run(row: Row) -> tuple[str, ...]:
     return row["task"], row["model"], str(row["seed"])
 
@@ -228,7 +250,7 @@ def _run(row: Row) -> tuple[str, ...]:
 def _measurements(row: Row) -> Iterator[tuple[str, Row]]:
     measured = row["measured"]
     for batch in measured.get("batches", ()):
-        for each in batch["energy"]:
+        for each in batch["energy"][:1]:
             yield f"{measured['device']}, {each['meter']}, {each['method']}, batch {batch['batch']}, gross", each
 
 

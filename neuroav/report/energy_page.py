@@ -92,6 +92,11 @@ def _curve_blocks(rows: Sequence[Row]) -> list[str]:
     return blocks if len(blocks) > 1 else [*blocks, NO_CURVE]
 
 
+def headlines(rows: Sequence[Row]) -> list[str]:
+    """What each curve says of equal accuracy, a line for each spiking model; nothing where none is trained."""
+    return [f"{_heading(curve)}: {line}" for curve in _curves(rows) for line in verdicts(curve)]
+
+
 def _curves(rows: Sequence[Row]) -> list[Curve]:
     return [*estimate_curves(rows), *measured_curves(rows)]
 

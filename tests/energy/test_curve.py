@@ -1,6 +1,7 @@
 """Accuracy against energy: seeds grouped, the front by brute force, and what equal accuracy costs, by hand."""
 
 import itertools
+import json
 import random
 
 import pytest
@@ -132,3 +133,20 @@ def test_each_meter_method_and_batch_is_an_axis_of_its_own():
     assert found[0].points[0].joules.mean == pytest.approx(12.0)
     assert (found[0].points[0].low_j, found[0].points[0].high_j) == (9.0, 15.0)
     assert curve.measured_curves(row("b", 0, 0.4, 1e-6)) == []
+
+
+def test_json_holds_points_front_and_ratios():
+    rows = [*row("snn", 0, 0.4, 2e-6, 0.1), *row("snn", 1, 0.5, 4e-6, 0.1), *row("ann", 0, 0.5, 1e-6)]
+    rows += row("best", 0, 0.9, 1e-5, 0.1)
+    biased = json.loads(json.dumps(curve.curves_json(rows)))[0]
+    assert (biased["kind"], biased["test_set"], biased["front"]) == ("estimate", "biased", ["ann", "best"])
+    assert biased["points"][0]["hm"] == {"mean": pytest.approx(0.45), "sd": pytest.approx(0.1 / 2**0.5), "n": 2}
+    first, second = biased["equal_accuracy"]
+    assert (first["peer"], first["ratio"], first["over_tables"]) == ("ann", pytest.approx(3), pytest.approx([3, 3]))
+    assert second == {"spiking": "best", "peer": None, "ratio": None, "over_tables": None}
+
+
+def test_the_first_method_of_a_meter_is_on_the_axis():
+    both = [measured(name, joules)["energy"][0] for name, joules in (("counter", 10.0), ("power", 20.0))]
+    rows = row("a", 0, 0.4, 1e-6, measured={"device": "GPU", "batches": [{"batch": 1, "energy": both}]})
+    assert {each.axis for each in curve.measured_curves(rows)} == {"GPU, NVML, counter, batch 1, gross"}
