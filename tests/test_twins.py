@@ -17,7 +17,7 @@ from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FixedThreshold, MLPLayers, SpikingLayers
 from neuroav.nn.activation import GELU, Levels, ReLU
 from neuroav.nn.losses import HeadsConfig
-from neuroav.nn.numbers import BFloat16, Float32, Int8, quantised_rows
+from neuroav.nn.numbers import BFloat16, Float32, Int8, Int8Linear, quantised_rows
 from neuroav.task import prepare
 from neuroav.train.checkpoint import load_json, load_tensors
 from neuroav.train.loop import OneStage, TrainConfig
@@ -130,6 +130,19 @@ def test_an_int8_run_has_the_accuracy_of_int8(runs, spiking):
     assert row["hm"] == found.result.hm
     relu, *_ = run.load_model(twins(spiking)["relu"], task, runs / "relu")
     assert not np.allclose(run.evaluate(relu, data, seen, unseen, 0.0).distances, found.distances, rtol=0, atol=1e-6)
+
+
+def test_epoch_and_beta_are_chosen_in_the_numbers_of_the_evaluation(spiking, tmp_path, monkeypatch):
+    evaluated, evaluate = [], run.evaluate
+
+    def watched(model, *rest):
+        evaluated.append({type(layer) for layer in model.modules()} & {torch.nn.Linear, Int8Linear})
+        return evaluate(model, *rest)
+
+    monkeypatch.setattr(run, "evaluate", watched)
+    run.run_experiment(twins(spiking)["relu-int8"], tmp_path / "run")
+    assert len(evaluated) == 2 + 2  # two epochs, two test sets
+    assert all(kinds == {Int8Linear} for kinds in evaluated)
 
 
 def dequantised(x):

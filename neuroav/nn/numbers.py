@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from neuroav.checks import fail
+
 MOST = 127  # int8 without -128, so that the range is symmetric
 SMALLEST = 1e-30  # of a row's largest value: a row of zeros stays one
 EIGHT, ROWS = 8, 32  # what PyTorch's integer product asks for on a GPU: widths in eights, more than 16 rows
@@ -60,12 +62,18 @@ Numbers = Float32 | BFloat16 | Int8
 
 
 def _replaced(model: nn.Module, make: Callable[[nn.Linear], nn.Module]) -> nn.Module:
-    """Return a copy with other linear layers, in the mode of the model."""
+    """Return a copy with other linear layers, in the mode of the model.
+
+    Raises:
+        InputError: If it has none, and so would be the model itself under another name.
+    """
     whole = nn.ModuleList([copy.deepcopy(model)])
-    for name, layer in list(whole.named_modules()):
-        if type(layer) is nn.Linear:
-            parent, _, own = name.rpartition(".")
-            setattr(whole.get_submodule(parent), own, make(layer))
+    found = [(name, layer) for name, layer in whole.named_modules() if type(layer) is nn.Linear]
+    if not found:
+        raise fail("numbers", "a model with linear layers", type(model).__name__, "Evaluate it in Float32().")
+    for name, layer in found:
+        parent, _, own = name.rpartition(".")
+        setattr(whole.get_submodule(parent), own, make(layer))
     return whole[0].train(model.training)
 
 

@@ -95,11 +95,12 @@ def bytes_table(rows: Sequence[Row]) -> Table:
 
 def layer_table(row: Row) -> Table:
     """Return the products of one model, layer by layer."""
-    columns = [Column(title) for title in ("layer", "kind", "MAC", "AC", "dense", "active %", "per synapse")]
+    columns = [Column(title) for title in ("layer", "kind", "numbers", "MAC", "AC", "dense", "active %", "per synapse")]
     body = [
         (
             each["name"] or "(model)",
             each["kind"] if each["weights"] else f"{each['kind']}, activations",
+            each["number"],
             *(_count(each[key]) for key in ("macs", "acs", "dense_ops")),
             _share(each["density"]),
             _plain(each["spikes_per_synapse"]) or NONE,
