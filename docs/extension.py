@@ -5,7 +5,6 @@ The build ends with an error where a page would ask another machine for anything
 
 import pkgutil
 import re
-import sys
 import unicodedata
 from html.parser import HTMLParser
 from importlib import import_module
@@ -125,8 +124,8 @@ class OwnNames(SphinxPostTransform):
         known = self.env.domains.python_domain.objects
         for signature in self.document.findall(desc_signature):
             for node in list(signature.findall(pending_xref)):
-                module, name = sys.modules.get(node.get("py:module")), node["reftarget"]
-                full = origin(module, name) if name in vars(module or object) else name
+                module, name = import_module(node["py:module"]), node["reftarget"]
+                full = origin(module, name) if name in vars(module) else name
                 if full in known:
                     node["reftarget"] = full
                 else:
