@@ -40,10 +40,11 @@ def embedding_section(run: Run) -> Section | None:
     for model in with_space[:MOST_MODELS]:
         clips, vectors = (run.arrays[f"embedding.{model}.{name}"] for name in ("clips", "classes"))
         figures.append(_map(model, clips, vectors, label, seen))
+    first = " Of several seeds the first is drawn." if len({row.get("seed") for row in run.rows}) > 1 else ""
     intro = (
         f"<p>t-SNE of {len(label)} test clips of {seen.sum()} seen and {(~seen).sum()} unseen classes: neighbours stay "
-        "neighbours, distances and sizes of groups mean little. Inputs are features averaged over each clip; with a "
-        "model's embeddings lie its embedded class vectors. Of several seeds the first is drawn.</p>"
+        "neighbours, distances and sizes of groups mean little. Inputs are features averaged over each clip. Large "
+        f"outlines are class vectors, embedded with the clips by the model.{first}</p>"
     )
     notes = [f"The first {MOST_MODELS} of {len(with_space)} models are drawn."] * (len(with_space) > MOST_MODELS)
     if without:
@@ -108,7 +109,7 @@ def _inks(seen: Sequence[bool]) -> list[str]:
 
 
 def draw_map(clips: Array, vectors: Array, label: Array, seen: Array, name: str) -> Plot:
-    """Draw clips as dots (seen) and hollow diamonds (unseen), numbered classes as large ones of the same shape.
+    """Draw clips as dots (seen) and hollow diamonds (unseen), numbered classes as large outlines of the same shape.
 
     Args:
         clips: ``(n, 2)``.
@@ -127,13 +128,11 @@ def draw_map(clips: Array, vectors: Array, label: Array, seen: Array, name: str)
             own, colour = clips[label == k], INKS[ink]
             face, marker = (colour, "o") if seen[k] else ("none", "D")
             ax.plot(*own.T, marker, color=colour, markerfacecolor=face, markersize=4, markeredgewidth=1.1, alpha=0.85)
-            at, offset = np.median(own, 0), (0, 9)
+            at = vectors[k] if len(vectors) else np.median(own, 0)
             if len(vectors):
-                at, offset = vectors[k], (0, 0)
-                edge = INKS["ink"] if seen[k] else colour
-                ax.plot(*at, marker, color=edge, markerfacecolor=face, markersize=15, markeredgewidth=1.8)
+                ax.plot(*at, marker, color=colour, markerfacecolor="none", markersize=17, markeredgewidth=2)
             number: dict[str, Any] = {"ha": "center", "va": "center", "fontweight": "bold", "path_effects": halo}
-            ax.annotate(str(k + 1), at, offset, textcoords="offset points", **number)
+            ax.annotate(str(k + 1), at, (9, 9) if len(vectors) else (0, 9), textcoords="offset points", **number)
         ax.set(title=name, xticks=[], yticks=[])
         ax.margins(0.06)
         ax.spines[:].set_visible(True)

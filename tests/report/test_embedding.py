@@ -42,12 +42,20 @@ def test_what_cannot_be_mapped_is_said(points, reason):
     assert embedding.why_no_map(points) == reason
 
 
-def test_seen_and_unseen_differ_in_shape_and_fill():
+def markers(seen):
+    """Outlines and fills of what is drawn for three classes of one kind."""
     points, label = blobs()
-    plot = embedding.draw_map(points[:, :2], points[:3, :2], label, np.array([True, False, True]), "m")
-    filled = re.findall(r"fill: none", plot.svg)
+    plot = embedding.draw_map(points[:, :2], points[:3, :2], label, np.full(3, seen), "m")
     assert "36 clips and 3 class vectors of 3 classes" in plot.alt
-    assert filled
+    drawn = plot.svg[plot.svg.index("line2d_1") :]
+    return set(re.findall(r'<path id="[^"]*" d="([^"]+)"', drawn)), "fill: var(--blue" in drawn
+
+
+def test_seen_and_unseen_differ_in_shape_and_fill():
+    (seen, seen_filled), (unseen, unseen_filled) = markers(True), markers(False)
+    assert len(seen) == len(unseen) == 2  # small for clips, large for classes
+    assert not seen & unseen
+    assert (seen_filled, unseen_filled) == (True, False)
 
 
 def test_section_names_the_models_without_a_space(report):
