@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,8 @@ class Recogniser:
         task: Its data.
         model: With its weights, on the CPU.
         statistics: Of its training clips.
-        beta: Its calibration, chosen on validation clips.
+        beta: Its calibration.
+        val_hm: HM on validation clips at ``beta``; where it is 0, nothing was chosen.
         seen: Labels of the classes that it was trained on.
         unseen: Labels of the classes that it was tested on and not trained.
         video: Encoder of its features.
@@ -94,6 +95,7 @@ class Recogniser:
     model: Any
     statistics: Statistics
     beta: float
+    val_hm: float
     seen: np.ndarray
     unseen: np.ndarray
     video: EncoderChoice = CLASSIC
@@ -118,7 +120,7 @@ class Recogniser:
         if isinstance(experiment.data, SimulatedData):
             raise _not_from_video(run_dir, "simulated ones, drawn at random")
         if not Path(experiment.data.store).is_file():
-            remedy = "Bring it back, or go to the folder in which the run was made: its name is relative to that."
+            remedy = "Bring it back: what the model was trained with is told by it."
             if isinstance(experiment.data, MotionScenesData):
                 remedy += f" neuroav eval {run_dir} renders it again."
             raise fail(experiment.data.store, f"the feature store of {run_dir}", "no such file", remedy)
@@ -126,7 +128,7 @@ class Recogniser:
         video, audio = _encoders(task, video_encoder, audio_encoder)
         model, statistics, note = load_model(experiment, task, folder)
         seen, unseen = competing(task, note["two_stage"])
-        return cls(experiment, task, model, statistics, note["beta"], seen, unseen, video, audio)
+        return cls(experiment, task, model, statistics, note["beta"], note["val_hm"], seen, unseen, video, audio)
 
     def classes(self, text: str | None = None, vectors: str | None = None) -> list[TypedClass]:
         """Find classes by their names, or all that compete in the run's test.
@@ -215,6 +217,9 @@ def _finished_experiment(folder: Path) -> Experiment:
         raise fail(where, what, actual, "Make one with neuroav run.")
     experiment = read_experiment(folder / "config.json")
     versions = load_json(folder / "versions.json") if (folder / "versions.json").is_file() else {}
+    there = Path(versions.get("directory", "."), experiment.data.store)  # a relative name is relative to that
+    if there.is_file():
+        experiment = replace(experiment, data=replace(experiment.data, store=str(there)))
     if (other := versions.get("neuroav", __version__)) != __version__:
         sys.stderr.write(
             f"{where} was made by neuroav {other}, this is {__version__}: what describes a clip may have changed "
@@ -363,7 +368,8 @@ def introduction(recogniser: Recogniser, chosen: Sequence[TypedClass]) -> list[s
     num_seen = sum(label in recogniser.seen for label in labels)
     score = "score: the distance to the class, lower is nearer"
     if 0 < num_seen < len(chosen):
-        score += f"; for a class seen in training plus {recogniser.beta:.3g}, calibrated on validation clips"
+        score += f"; for a class seen in training plus {recogniser.beta:.3g}, "
+        score += "calibrated on validation clips" if recogniser.val_hm else "not calibrated: HM on validation was 0"
     lines = [f"{len(chosen)} classes, {len(chosen) - num_seen} of them unseen in training; {score}"]
     lines += [
         f"  {one.name}: the run's class {one.source!r}" if one.label is not None else f"  {one.name}: {one.source}"

@@ -458,7 +458,8 @@ def run_experiment(experiment: Experiment, out: Path, watches: Sequence[Watch] =
             if (out / "stage1.safetensors").exists():
                 sys.stderr.write(f"{experiment.name}: going on in {out}, where a run of the same experiment stopped\n")
             save_json(out / "config.json", to_json(experiment))
-            save_json(out / "versions.json", versions() | {"device": group.device_name, "processes": str(group.size)})
+            here = {"device": group.device_name, "processes": str(group.size), "directory": os.getcwd()}
+            save_json(out / "versions.json", versions() | here)
             task = prepare(experiment.data, experiment.class_vectors)
             group.share(0.0)
             start = time.perf_counter()

@@ -13,7 +13,7 @@ import pytest
 
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.checks import InputError
-from neuroav.classify import Recogniser, _encoder, rank
+from neuroav.classify import Recogniser, _encoder, introduction, rank
 from neuroav.cli import main
 from neuroav.config import Experiment, MotionScenesData, SimulatedData, StoreData, to_json
 from neuroav.data import extract
@@ -67,7 +67,7 @@ def write_scene(path, class_index=0, clip_index=0, scene=3, sound=True):
 def with_beta(folder, beta):
     """Give a run another calibration, as if validation had chosen it."""
     tensors, note = load_tensors(folder / "model.safetensors")
-    save_tensors(folder / "model.safetensors", tensors, note | {"beta": beta})
+    save_tensors(folder / "model.safetensors", tensors, note | {"beta": beta, "val_hm": 0.5})
 
 
 @pytest.fixture(scope="module")
@@ -358,6 +358,30 @@ def test_a_run_of_another_version_is_pointed_out(own_run, tmp_path, capsys):
     save_json(tmp_path / "run" / "versions.json", {"neuroav": "0.0.1"})
     Recogniser.open(str(tmp_path / "run"))
     assert "was made by neuroav 0.0.1" in capsys.readouterr().err
+
+
+def test_a_store_named_relatively_is_found_from_anywhere(own_run, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(own_run, run)
+    config = load_json(run / "config.json")
+    config["data"]["store"] = "store.h5"
+    save_json(run / "config.json", config)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"store\.h5: expected the feature store of .*, got no such file"):
+        Recogniser.open("run")
+    assert load_json(own_run / "versions.json")["directory"]
+    save_json(run / "versions.json", load_json(own_run / "versions.json") | {"directory": str(own_run.parent)})
+    assert len(Recogniser.open("run").classes()) == 3
+
+
+def test_a_beta_that_nothing_chose_is_called_so(scenes_run, tmp_path):
+    recogniser = Recogniser.open(str(scenes_run))
+    found = recogniser.classes()
+    assert "plus 0.05, calibrated on validation clips" in introduction(recogniser, found)[0]
+    without = dataclasses.replace(recogniser, val_hm=0.0)
+    assert "not calibrated: HM on validation was 0" in introduction(without, found)[0]
+    seen = [one for one in found if one.label in recogniser.seen]
+    assert "plus" not in introduction(without, seen)[0]
 
 
 def test_encoders_are_those_of_the_run(tmp_path):

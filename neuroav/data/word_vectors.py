@@ -143,7 +143,7 @@ def _unit(where: str, found: PhraseVector) -> PhraseVector:
 
 def _absent(where: str, phrase: str, missing: str, known: Iterable[str]) -> Exception:
     what = f"a vector for {phrase!r}" + (f", the mean of its words {phrase_words(phrase)}" if missing != phrase else "")
-    remedy = f"{nearest(missing, known)} Write other words into column 'vector' of the labels.".strip()
+    remedy = f"{nearest(missing, known)} Write other words; in labels.csv, into a column 'vector'.".strip()
     return fail(where, what, f"none for {missing!r}", remedy)
 
 
@@ -173,6 +173,7 @@ def _among(known: ClassVectors, where: str, phrase: str) -> PhraseVector:
         composed = _compose(phrase, rows.get)
         if isinstance(composed, PhraseVector):
             return composed
+        raise _absent(where, phrase, phrase, known.names)
     name = known.find(phrase)
     return PhraseVector(name, known.rows([name])[0])
 

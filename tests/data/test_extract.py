@@ -258,7 +258,7 @@ def test_a_missing_or_empty_folder_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("file,label\na.mp4,Long jmp\n", "vector for class 'Long jmp'.*Did you mean 'Long Jump'"),
+        ("file,label\na.mp4,Long jmp\n", "a vector for 'Long jmp'.*Did you mean 'Long Jump'.*column 'vector'"),
         (
             "file,label\na.mp4,rain\nb.mp4,Rain\n",
             r"of its own for every label, got 'Rain' for \['rain', 'Rain'\]",
