@@ -37,6 +37,7 @@ def quick(monkeypatch, in_this_process):
 
     monkeypatch.setattr(bench, "time_side_by_side", stand_in)
     monkeypatch.setattr(bench, "CASES", CASES)
+    monkeypatch.setattr(bench, "SIZES", (1, 4))
     monkeypatch.setattr(bench, "meters_for", lambda device: ([], "no meter here"))
 
 
@@ -69,8 +70,23 @@ def test_the_command_writes_rows_ratios_and_that_there_is_no_meter(quick, tmp_pa
     table = out.read_text()
     assert capsys.readouterr().out == table
     assert "| MDFT, 4 clips, T=3, width 16 | neuroav | 3000.00 | 0.00 | 1.50 | 1 |" in table
-    assert "counting / plain pass: 1.50; bar 2: kept" in table
+    assert "counting adds 0.50 plain passes; bar 2: kept" in table
     assert "no meter here" in table
+
+
+@pytest.mark.parametrize(
+    ("clips", "seconds", "text"),
+    [
+        (64, 6.1, "adds 2.05 plain passes; bar 2: missed"),
+        (64, 5.9, "bar 2: kept"),
+        (1, 6.1, "adds 2.05 plain passes\n"),
+    ],
+)
+def test_the_bar_is_for_the_number_of_clips_that_is_counted(clips, seconds, text):
+    row = {"case": "a", "clips": clips, "iqr_s": None, "max_rss_bytes": None}
+    rows = [row | {"impl": "neuroav", "median_s": seconds}, row | {"impl": "floor", "median_s": 2.0}]
+    report = {"machine": {"date": "today"}, "rows": rows, "ratios": bench.ratios(rows), "skipped": []}
+    assert text in bench.markdown(report)
 
 
 def test_with_a_meter_there_are_joules(quick, tmp_path, monkeypatch, capsys):
