@@ -103,11 +103,13 @@ def grade(x: Tensor) -> int:
     """
     if x.dtype == torch.bool:
         return SPIKES
-    if x.is_floating_point():
-        corner = x[tuple(slice(CORNER) for _ in x.shape)]
-        if not bool((corner == corner.round()).all()) or not bool((x == x.round()).all()):
-            return REAL
-    return SPIKES if bool(((x == 0) | (x == 1)).all()) else EVENTS
+    floating = x.is_floating_point()
+    corner = x[tuple(slice(CORNER) for _ in x.shape)]
+    if floating and not bool((corner == corner.round()).all()):
+        return REAL
+    if not x.numel() or (torch.equal(x * x, x) and bool(x.amax() <= 1)):  # only 0, 1 and infinity are their own square
+        return SPIKES
+    return REAL if floating and not bool((x == x.round()).all()) else EVENTS
 
 
 @cache
@@ -150,9 +152,11 @@ def matrix_product(a: Tensor, b: Tensor, is_weight: tuple[bool, bool]) -> Produc
         reached = operand.nonzero * fan_out
         uses = x.numel() // k if k else 0
         return Product(dense, (operand,), (reached,), reached, uses, weight.element_size())
-    rows, columns = (a != 0).sum(1), (b != 0).sum(2)  # (b, k)
-    each = int(rows.sum()) * n, int(columns.sum()) * m
-    return Product(dense, (Operand.of(a), Operand.of(b)), each, int((rows * columns).sum()))
+    operands = Operand.of(a), Operand.of(b)
+    each = operands[0].nonzero * n, operands[1].nonzero * m
+    if dense in each:  # one of them has no zero
+        return Product(dense, operands, each, min(each))
+    return Product(dense, operands, each, int(((a != 0).sum(1) * (b != 0).sum(2)).sum()))
 
 
 def _attention(args: tuple, result: Any, constant: Constant) -> Iterator[Product]:

@@ -10,6 +10,7 @@ from torch import nn
 import neuroav.energy
 from neuroav.checks import InputError
 from neuroav.energy.count import count
+from neuroav.energy.products import EVENTS, REAL, SPIKES, grade, matrix_product
 from neuroav.neurons import ALIF, LIF, DynamicLIF, SparseLinearLIF
 from neuroav.nn.numbers import BFloat16, Int8
 
@@ -109,6 +110,31 @@ def test_the_rule_decides_what_signed_and_graded_events_cost(values, binary, eve
     assert (cost.event.macs, cost.event.acs) == event
     assert (cost.binary.input_bytes, cost.event.input_bytes) == read
     assert (cost.dense_ops, cost.synops) == (12, 3 * int((x != 0).sum()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int8, torch.bool])
+@pytest.mark.parametrize(
+    "values", [[0, 1], [1, 1], [0, -1], [2, 0], [16, 1], [0.5, 1], [1e-4, 0], ["inf", 1], ["-inf", 0]]
+)
+def test_what_a_tensor_holds_is_told_from_every_value(values, dtype):
+    last, *rest = map(float, values)
+    if not (dtype.is_floating_point or last.is_integer()):
+        return
+    x = torch.tensor([*rest, 0.0, 1.0] * 40 + [last]).to(dtype)  # the odd one comes long after the first ones
+    found = x.double().tolist()
+    spikes = all(value in (0.0, 1.0) for value in found)
+    whole = all(value in (float("inf"), float("-inf")) or value.is_integer() for value in found)
+    assert grade(x) == (SPIKES if spikes else EVENTS if whole else REAL)
+    assert grade(x[:0]) == SPIKES
+
+
+def test_zeros_of_one_operand_alone_are_skipped(generator):
+    dense, holes = torch.rand(2, 3, 4, generator=generator) + 1, torch.rand(2, 4, 5, generator=generator).round()
+    for a, b in ((dense, holes), (holes.transpose(1, 2), dense.transpose(1, 2)), (dense, dense.transpose(1, 2))):
+        product = matrix_product(a, b, (False, False))
+        pairs = ((a[..., None] != 0) & (b[:, None] != 0)).sum()
+        assert (product.dense, product.synops) == (a.numel() * b.shape[2], int(pairs))
+        assert product.each == (int((a != 0).sum()) * b.shape[2], int((b != 0).sum()) * a.shape[1])
 
 
 def test_a_layer_used_twice_is_judged_call_by_call():
