@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-os.environ["COLUMNS"] = "100"  # of the help texts
+os.environ["COLUMNS"] = "90"  # of the help texts
 
 from neuroav import __version__  # noqa: E402
 

@@ -18,7 +18,7 @@ EXAMPLES = """examples:
   neuroav events clip.mp4 -o events.h5           video to events, streamed
   neuroav extract clips/ --labels labels.csv --vectors vectors.npz -o store.h5
   neuroav extract --from-avca avgzsl_benchmark_datasets/UCF -o ucf.h5
-  neuroav run experiments/motionscenes.py:mdft --out runs/mdft
+  neuroav run experiments/mdft.py:quick --out runs/mdft      MDFT, about two minutes
   neuroav eval runs/mdft
   neuroav table mdft.table2 --data motionscenes  a paper's table beside ours
   neuroav classify clip.mp4 --run runs/mdft --classes "circle clockwise slow, spin fast" --draw answer.mp4

@@ -61,7 +61,7 @@ def demo_command(size: str, out: str | None, seed: int, workers: int | None, jso
     with made(folder):
         generate(data.scenes, data.store, workers=workers)
     experiments = controls(data, train, dim=DIM, seed=seed)
-    del experiments["events only"]  # in experiments/motionscenes.py; left out here to fit the time
+    del experiments["events only"]  # in experiments/scene_bias.py; left out here to fit the time
     comparison = Comparison(
         name="training",
         title=f"MotionScenes {size}, scene bias {data.scene_bias:g}",
