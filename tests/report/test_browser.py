@@ -133,4 +133,4 @@ def test_page_prints_with_everything_unfolded(report, tmp_path):
     pdf = tmp_path / "report.pdf"
     chromium(tmp_path, report, f"--print-to-pdf={pdf}", "--force-prefers-reduced-motion", "--virtual-time-budget=1000")
     pages = len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes()))
-    assert pages > 16  # a confusion matrix of each of four models on two test sets fills one, and so do the others
+    assert pages >= 20  # 27 with everything unfolded, 10 without
