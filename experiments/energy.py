@@ -2,7 +2,7 @@
 
 Command:  ``neuroav run experiments/energy.py:all``, stopped and given again it goes on; then ``neuroav energy
           runs/energy`` for counts, estimates and curve; with a GPU ``--measure`` as well.
-Device:   CPU, about 35 minutes on two quiet cores.
+Device:   CPU, about 35 minutes on two quiet cores; what differs in numbers alone is trained once.
 Settings: MotionScenes ``small`` at scene bias 0.5, one stage of 300 steps of 64 clips as in ``compare.py``, three
           seeds. Spiking: widths 64, 128 and 256; at width 128 one and two presentations of a step in place of four,
           thresholds held at 0.25 and 1, and int8 weights. Without spikes (``neuroav.twins``): ReLU, GELU, ReLU in

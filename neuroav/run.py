@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +36,7 @@ from neuroav.gzsl.curve import bootstrap_intervals, seen_unseen_curve
 from neuroav.gzsl.metrics import confusion_matrix, follows_scene_share
 from neuroav.gzsl.protocol import GZSLResult, evaluate_gzsl
 from neuroav.gzsl.scores import calibrated_prediction
+from neuroav.nn.numbers import Float32
 from neuroav.processes import num_cores, took_lock
 from neuroav.progress import Progress
 from neuroav.report.saved import join, read_arrays
@@ -232,7 +234,6 @@ def train(
         model = models.build(experiment.model, data.spec, experiment.config).to(group.device)
 
         def validate(model: nn.Module) -> Validated:
-            model = experiment.numbers.of(model)
             result = evaluate(model, val, seen, unseen, None).result
             layers = layer_activity(model, [val.batch(np.arange(min(EVAL_BATCH, len(val)))).to(group.device)])
             return Validated(result.hm, result.beta, {layer["name"]: layer["rate"] for layer in layers})
@@ -254,7 +255,8 @@ def train(
         if number == 1:
             if hm == 0 and group.first:
                 warn_of_no_choice(experiment.name, len(val))
-            if fit_extra(model, data, seen, unseen, (experiment.seed, number)):
+            fitted_more = fit_extra(model, data, seen, unseen, (experiment.seed, number))
+            if fitted_more or experiment.numbers != Float32():
                 result = evaluate(experiment.numbers.of(model), val, seen, unseen, None).result
                 hm, beta = result.hm, result.beta
         return _Stage(model, data, statistics, fitted.best, hm, beta)
@@ -444,10 +446,18 @@ def _locked(out: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def run_experiment(experiment: Experiment, out: Path, watches: Sequence[Watch] = ()) -> dict[str, Any]:
+def run_experiment(
+    experiment: Experiment, out: Path, watches: Sequence[Watch] = (), trained: Path | None = None
+) -> dict[str, Any]:
     """Train, evaluate and write a run directory (without the page); goes on where a killed run stopped.
 
     Started by torchrun, the first process writes and returns the results; the others train with it, and return nothing.
+
+    Args:
+        experiment: What to run.
+        out: The run directory.
+        watches: Told of batches and epochs.
+        trained: Directory of a run that differs in name and numbers only: once it has finished, its training is taken.
     """
     with joined(experiment.train.device) as group:
         if not group.first:
@@ -460,6 +470,8 @@ def run_experiment(experiment: Experiment, out: Path, watches: Sequence[Watch] =
             save_json(out / "config.json", to_json(experiment))
             here = {"device": group.device_name, "processes": str(group.size), "directory": os.getcwd()}
             save_json(out / "versions.json", versions() | here)
+            if trained is not None and (trained / "results.json").exists():
+                _take_training(trained, out)
             task = prepare(experiment.data, experiment.class_vectors)
             group.share(0.0)
             start = time.perf_counter()
@@ -470,6 +482,14 @@ def run_experiment(experiment: Experiment, out: Path, watches: Sequence[Watch] =
                 row["train_s"] = seconds
             arrays |= training_curves(experiment, out)
             return write_results(out, experiment.name, "", rows, arrays, {"experiment": to_json(experiment)})
+
+
+def _take_training(trained: Path, out: Path) -> None:
+    """Copy the checkpoints of a finished run, unless there are some: training then has nothing left to do."""
+    for name in ("stage1.safetensors", "stage2.safetensors"):
+        if (trained / name).exists() and not (out / name).exists():
+            with replacing(out / name) as temporary:
+                shutil.copyfile(trained / name, temporary)
 
 
 def write_results(
@@ -524,6 +544,9 @@ def run_many(
 ) -> list[dict[str, Any]]:
     """Run experiments side by side in single-threaded processes; finished ones are read, not repeated.
 
+    Those in narrower numbers come last, and take the training of the same experiment in float32 if it is among them and
+    has finished.
+
     Raises:
         InputError: If a directory holds the finished run of another experiment; and whatever a run raises, which stops
             the others.
@@ -533,9 +556,13 @@ def run_many(
     for experiment, path in experiments:
         if (experiment, path) not in pending and not same(read_experiment(path / "config.json"), experiment):
             raise fail(str(path), "a finished run of the same experiment", "one of another", OTHER)
+    trained = {_training(e): p for e, p in experiments if e.numbers == Float32()}
+    pending.sort(key=lambda job: job[0].numbers != Float32())
     context = get_context("forkserver" if sys.platform == "linux" else "spawn")
     with Progress(title, total=total, unit="epoch") as bar, ProcessPoolExecutor(max(1, workers), context) as pool:
-        futures: list[Future[None]] = [pool.submit(_run_single_threaded, e, p) for e, p in pending]
+        futures: list[Future[None]] = [
+            pool.submit(_run_single_threaded, e, p, trained.get(_training(e))) for e, p in pending
+        ]
         try:
             unfinished = set(futures)
             while unfinished:
@@ -571,9 +598,14 @@ def run_comparison(comparison: Comparison, out: Path, workers: int) -> dict[str,
         return write_results(out, comparison.title, comparison.note, rows, arrays, settings)
 
 
-def _run_single_threaded(experiment: Experiment, out: Path) -> None:
+def _training(experiment: Experiment) -> str:
+    """Everything that training depends on."""
+    return json.dumps(to_json(replace(experiment, name="", numbers=Float32())))
+
+
+def _run_single_threaded(experiment: Experiment, out: Path, trained: Path | None) -> None:
     torch.set_num_threads(1)
-    run_experiment(experiment, out)
+    run_experiment(experiment, out, trained=trained)
 
 
 def _finished_epochs(folders: Sequence[Path]) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -43,6 +44,11 @@ def runs(spiking, tmp_path_factory):
         run.run_experiment(made[name], folder / name)
     run.run_experiment(spiking, folder / "spiking")
     return folder
+
+
+def losses(folder):
+    """Mean loss of each epoch."""
+    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_only_neurons_and_numbers_differ(spiking):
@@ -103,11 +109,7 @@ def test_a_model_without_spikes_has_no_twins(spiking, model):
 
 def test_formats_train_as_their_twin_does(runs):
     """One training, to the bit; what differs is the network that is evaluated, and so its distances."""
-    losses = [
-        [json.loads(line)["loss"] for line in (runs / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("relu", "relu-bfloat16", "relu-int8")
-    ]
-    assert losses[0] == losses[1] == losses[2]
+    assert losses(runs / "relu") == losses(runs / "relu-bfloat16") == losses(runs / "relu-int8")
 
 
 def test_an_int8_run_has_the_accuracy_of_int8(runs, spiking):
@@ -132,17 +134,38 @@ def test_an_int8_run_has_the_accuracy_of_int8(runs, spiking):
     assert not np.allclose(run.evaluate(relu, data, seen, unseen, 0.0).distances, found.distances, rtol=0, atol=1e-6)
 
 
-def test_epoch_and_beta_are_chosen_in_the_numbers_of_the_evaluation(spiking, tmp_path, monkeypatch):
+def test_beta_is_chosen_in_the_numbers_of_the_evaluation_and_a_finished_training_is_taken(
+    runs, spiking, tmp_path, monkeypatch
+):
     evaluated, evaluate = [], run.evaluate
 
     def watched(model, *rest):
         evaluated.append({type(layer) for layer in model.modules()} & {torch.nn.Linear, Int8Linear})
         return evaluate(model, *rest)
 
+    def never(*args):
+        raise AssertionError("trained again")
+
     monkeypatch.setattr(run, "evaluate", watched)
-    run.run_experiment(twins(spiking)["relu-int8"], tmp_path / "run")
-    assert len(evaluated) == 2 + 2  # two epochs, two test sets
-    assert all(kinds == {Int8Linear} for kinds in evaluated)
+    run.run_experiment(twins(spiking)["relu-int8"], tmp_path / "alone")
+    assert evaluated == [{torch.nn.Linear}] * 2 + [{Int8Linear}] * 3  # two epochs; beta, and two test sets
+    evaluated.clear()
+    monkeypatch.setattr("neuroav.train.loop._Run.epoch", never)
+    run.run_experiment(twins(spiking)["relu-int8"], tmp_path / "taken", trained=runs / "relu")
+    assert evaluated == [{Int8Linear}] * 3
+    alone, taken = (load_json(tmp_path / name / "results.json")["rows"] for name in ("alone", "taken"))
+    assert [row | {"train_s": 0} for row in alone] == [row | {"train_s": 0} for row in taken]
+    assert losses(tmp_path / "taken") == losses(runs / "relu")
+
+
+def test_a_comparison_trains_once_for_all_numbers(runs, spiking, tmp_path):
+    """Found out by a training that is not the twin's own, left where its own should be."""
+    shutil.copytree(runs / "relu", tmp_path / "relu")
+    shutil.copy(runs / "levels" / "stage1.safetensors", tmp_path / "relu")
+    made = twins(spiking)
+    results = run.run_many([(made[key], tmp_path / key) for key in ("relu-int8", "relu")], 1)
+    assert [each["rows"][0]["model"] for each in results] == [made["relu-int8"].name, made["relu"].name]
+    assert losses(tmp_path / "relu-int8") == losses(runs / "levels") != losses(runs / "relu")
 
 
 def dequantised(x):

@@ -1,8 +1,8 @@
 """In which numbers a trained network multiplies, as objects: :class:`Float32`, :class:`BFloat16`, :class:`Int8`.
 
-Training is in float32 throughout. Every evaluation, the one that chooses epoch and beta included, is of the copy that
-``of`` makes: accuracy is that of these numbers. What is saved are the weights as trained; loading makes the copy anew,
-to the digit.
+Training, and the choice of its epoch, are in float32 throughout. From then on, the choice of beta included, it is the
+copy that ``of`` makes that is evaluated: accuracy is that of these numbers. What is saved are the weights as trained;
+loading makes the copy anew, to the digit.
 
 Linear layers change, the rest (normalisation, activations, neurons, products of two activations) stays in float32,
 as under PyTorch's autocast, but for attention. PyTorch's own quantisation is deprecated and warns, and is to go;
