@@ -82,7 +82,6 @@ def show(job: Job, results: Sequence[Sequence[dict[str, Any]]], json_path: str |
             scored.append(Scored(source.data_set, test_set, joined))
         if isinstance(source.data, MotionScenesData):
             blocks.append(Block(f"{job.printed.key}: scenes, calibration and spikes", scenes_table(rows)))
-        write_report(job.folder / source.name)
     for name, content in _pages(job, blocks, scored).items():
         with replacing(job.folder / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
@@ -92,6 +91,9 @@ def show(job: Job, results: Sequence[Sequence[dict[str, Any]]], json_path: str |
     shown = [f"{block.title}\n{format_text(block.table)}\n{block.sentence}".rstrip() for block in blocks]
     text = "\n\n".join([*shown, "\n".join(job.remarks)])
     sys.stdout.write(f"{text}\nwritten: {job.folder}/table.md, .csv, .tex, .json and report.html\n")
+    sys.stdout.flush()
+    for source in job.sources:  # takes a while with many rows
+        sys.stdout.write(f"report of the runs: {write_report(job.folder / source.name)}\n")
     return 0
 
 

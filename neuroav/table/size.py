@@ -7,11 +7,14 @@ from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any
 
+from neuroav.baselines.avfs import AVFSConfig
+from neuroav.baselines.fvaegan_d2 import FVAEGAND2Config
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.config import Experiment, MotionScenesData, override
 from neuroav.data.synthetic import BENCHMARKS
 from neuroav.demo import controls
 from neuroav.mdft.model import MDFTConfig
+from neuroav.nn.synthesis import SoftmaxConfig
 from neuroav.nn.tokens import TokensConfig
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
@@ -25,6 +28,7 @@ class Budget:
         train: how every row is trained.
         width: of MDFT and of its controls.
         layers: most of a transformer.
+        softmax: classifier of generative models; ``None`` leaves each its own.
         scenes: size of MotionScenes.
         share: of the clips of a simulated benchmark.
     """
@@ -32,6 +36,7 @@ class Budget:
     train: TrainConfig
     width: int
     layers: int
+    softmax: SoftmaxConfig | None = None
     scenes: str
     share: dict[str, float]
 
@@ -45,6 +50,8 @@ class Budget:
             wanted = {"dim": self.width, "heads.hidden": self.width}
         elif isinstance(row.config, TokensConfig):
             wanted = {"layers": min(self.layers, row.config.layers)}
+        elif isinstance(row.config, AVFSConfig | FVAEGAND2Config) and self.softmax is not None:
+            row = replace(row, config=replace(row.config, softmax=self.softmax))
         alike = [other.config for other in rows if type(other.config) is type(row.config)]
         changes = [f"config.{p}={v}" for p, v in wanted.items() if len(set(map(attrgetter(p), alike))) == 1]
         return replace(override(row, changes), train=replace(self.train, **self._kept(row, rows)))
@@ -98,6 +105,7 @@ SIZES: dict[str, Budget | AsPublished] = {
         train=TrainConfig(epochs=2, batches=3, batch_size=16, lr=1e-3, schedule=Step(), protocol=OneStage()),
         width=32,
         layers=1,
+        softmax=SoftmaxConfig(synthetic=10, epochs=2),
         scenes="tiny",
         share={"ucf": 0.01, "activitynet": 0.001, "vggsound": 0.001},
     ),
