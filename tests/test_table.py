@@ -301,6 +301,7 @@ def test_every_key_gives_a_table(key, tmp_path, monkeypatch, capfd):
     (table,) = json.loads((tmp_path / "t.json").read_text())["tables"]
     assert [one["row"] for one in table["rows"]] == [one.name for one in printed.rows]
     assert {one["row"] for one in table["rows"] if one["ours"]} == set(ours)
+    assert table["order"] == "Order of rows: not compared, as the clips are simulated."
     text = capfd.readouterr().out
     assert all(name in text for name in ours)
 

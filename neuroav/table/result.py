@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from neuroav.config import Comparison, MotionScenesData
+from neuroav.config import Comparison, MotionScenesData, SimulatedData
 from neuroav.report.beside import Line, beside_table, format_long_csv, lines, order, records, scenes_table
 from neuroav.report.html import Section, page, table_html, write_report
 from neuroav.report.latex import format_latex
@@ -57,11 +57,17 @@ class Block(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """Our rows on one test set beside the printed ones of a data set."""
+    """Our rows on one test set of a source beside the printed ones."""
 
-    data_set: str
+    source: Source
     test_set: str
     joined: list[Line]
+
+    def sentence(self) -> str:
+        """Whether the order of rows agrees."""
+        if isinstance(self.source.data, SimulatedData):
+            return "Order of rows: not compared, as the clips are simulated."
+        return order(self.joined).sentence()
 
 
 def show(job: Job, results: Sequence[Sequence[dict[str, Any]]], json_path: str | None) -> int:
@@ -78,8 +84,9 @@ def show(job: Job, results: Sequence[Sequence[dict[str, Any]]], json_path: str |
         for test_set in sets_in(rows):
             joined = lines(job.printed, source.data_set, rows, test_set)
             table = beside_table(joined, rows, source.data_set)
-            blocks.append(Block(_title(job, source, test_set), table, order(joined).sentence()))
-            scored.append(Scored(source.data_set, test_set, joined))
+            one = Scored(source, test_set, joined)
+            blocks.append(Block(_title(job, source, test_set), table, one.sentence()))
+            scored.append(one)
         if isinstance(source.data, MotionScenesData):
             blocks.append(Block(f"{job.printed.key}: scenes, calibration and spikes", scenes_table(rows)))
     for name, content in _pages(job, blocks, scored).items():
@@ -117,9 +124,10 @@ def _report(job: Job, scored: Sequence[Scored]) -> dict[str, Any]:
         ],
         "tables": [
             {
-                "printed": each.data_set,
+                "printed": each.source.data_set,
+                "source": each.source.name,
                 "test_set": each.test_set,
-                "order": order(each.joined).sentence(),
+                "order": each.sentence(),
                 "rows": records(each.joined),
             }
             for each in scored
@@ -143,7 +151,7 @@ def _pages(job: Job, blocks: Sequence[Block], scored: Sequence[Scored]) -> dict[
     sections.append(Section("runs", "The runs", f"<p>Curves, classes and layers of every row: {links}.</p>"))
     return {
         "table.md": "\n\n".join([f"# {title}", f"`{job.command}`. {remarks}", *parts]) + "\n",
-        "table.csv": format_long_csv(scored),
+        "table.csv": format_long_csv((each.source.data_set, each.test_set, each.joined) for each in scored),
         "table.tex": "\n".join(latex),
         "report.html": page(
             title,

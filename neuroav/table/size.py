@@ -72,7 +72,7 @@ class Budget:
         steps = self.train.epochs * self.train.batches
         return (
             f"An equal, small budget in place of the published one: one stage of {steps} steps of "
-            f"{self.train.batch_size} clips, MDFT {self.width} wide, transformers of {self.layers} layers or fewer."
+            f"{self.train.batch_size} clips, MDFT {self.width} wide, at most {self.layers} of a transformer's layers."
         )
 
 

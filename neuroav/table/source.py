@@ -109,7 +109,7 @@ def _simulated(name: str, size: str) -> Source:
     store = f"runs/data/simulated-{name}-main{'' if share == 1 else f'-{share:g}'}.h5"
     data = SimulatedData(store=store, simulate=SyntheticConfig(benchmark=name, share=share))
     part = "" if share == 1 else f" ({share:.1%} of its clips)"
-    sentence = f"Simulated {name}{part}: our scores mean nothing beside the published ones, nor does their order."
+    sentence = f"Simulated {name}{part}: our scores mean nothing beside the published ones."
     return Source(f"simulated-{name}", name, data, sentence)
 
 
