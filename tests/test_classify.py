@@ -10,6 +10,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+import torch
 
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.checks import InputError
@@ -83,8 +84,11 @@ def scenes_run(tmp_path_factory, tiny_store):
 
 @pytest.fixture(scope="module")
 def own_run(tmp_path_factory):
-    """A pooled MLP on five rendered clips, extracted from files with vectors of single words."""
-    folder = tmp_path_factory.mktemp("own")
+    """A pooled MLP on six rendered clips, extracted from files with vectors of single words."""
+    return run_on_files(tmp_path_factory.mktemp("own"))
+
+
+def run_on_files(folder, **encoders):
     lines = ["file,label,part"]
     parts = [("dog", "train"), ("rain", "train"), ("dog", "val_seen"), ("tuba", "val_unseen"), ("dog", "test_seen")]
     for i, (label, part) in enumerate([*parts, ("playing flute", "test_unseen")]):
@@ -95,7 +99,7 @@ def own_run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(extract, "map_processes", lambda f, items, workers, **_: ((item, f(item)) for item in items))
         inputs = [str(folder), str(folder / "labels.csv"), str(folder / "words.txt")]
-        extract.extract_command(*inputs, str(folder / "store.h5"), workers=1)
+        extract.extract_command(*inputs, str(folder / "store.h5"), workers=1, **encoders)
     config = PooledMLPConfig(dim=8, heads=HeadsConfig(hidden=8))
     data = StoreData(store=str(folder / "store.h5"))
     run_experiment(Experiment(name="own", data=data, model="pooled", config=config, train=TRAIN), folder / "run")
@@ -402,18 +406,37 @@ def test_encoders_are_those_of_the_run(tmp_path):
         _encoder("--video-encoder", None, said, [str(others)], VIDEO)
 
 
-def test_clips_of_ones_own_are_judged_as_the_run_judges_them(own_run):
-    folder = own_run.parent
-    recogniser = Recogniser.open(str(own_run))
-    classes = recogniser.classes()
+def judged_as_by_the_run(recogniser, folder):
+    """Whether files are judged as the run judges what its store holds of them."""
     index = np.array([4, 5])
-    want = distances(
-        recogniser.model,
-        recogniser.task.data(index, recogniser.statistics),
-        np.union1d(recogniser.seen, recogniser.unseen),
-    )
+    data = recogniser.task.data(index, recogniser.statistics)
+    want = distances(recogniser.model, data, np.union1d(recogniser.seen, recogniser.unseen))
+    classes = recogniser.classes()
     got = [recogniser.distances(recogniser.describe(str(folder / f"{i}.mkv")), classes) for i in index]
-    np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+    return np.allclose(got, want, rtol=0, atol=1e-6)
+
+
+def test_clips_of_ones_own_are_judged_as_the_run_judges_them(own_run):
+    assert judged_as_by_the_run(Recogniser.open(str(own_run)), own_run.parent)
+
+
+@pytest.mark.parametrize("align", [False, True])
+def test_pretrained_features_are_made_anew_from_the_files_used_then(tmp_path, capsys, align):
+    from neuroav.data.encoders import c3d, vggish
+
+    torch.manual_seed(0)
+    torch.save(c3d.C3D(2, 8).state_dict(), tmp_path / "c3d.pth")
+    torch.save(vggish.VGGish(4, 8, 4).state_dict(), tmp_path / "vggish.pth")
+    options = {"video_encoder": f"c3d:{tmp_path / 'c3d.pth'}", "audio_encoder": f"vggish:{tmp_path / 'vggish.pth'}"}
+    run = run_on_files(tmp_path, **options, align=align)
+    assert judged_as_by_the_run(Recogniser.open(str(run)), tmp_path)
+    (tmp_path / "c3d.pth").rename(tmp_path / "moved.pth")
+    assert classify(tmp_path / "5.mkv", "--run", run) == 2
+    assert "--video-encoder: expected the encoder of the run, c3d:c3d.pth, got none" in capsys.readouterr().err
+    assert classify(tmp_path / "5.mkv", "--run", run, "--video-encoder", f"c3d:{tmp_path / 'moved.pth'}") == 0
+    (tmp_path / "moved.pth").rename(tmp_path / "c3d.pth")
+    assert classify(tmp_path / "5.mkv", "--run", run, "--follow") == 2
+    assert "a run on classic descriptors" in capsys.readouterr().err
 
 
 # ----------------------------------------------------------------------------------------------------------- --follow
