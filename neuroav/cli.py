@@ -408,9 +408,11 @@ def build_parser() -> argparse.ArgumentParser:
     classify.add_argument("--top", type=int, default=5, metavar="K", help="classes shown (default: 5)")
     classify.add_argument("--follow", action="store_true", help="a growing file or a camera, second by second")
     classify.add_argument(
-        "--patience", type=float, default=None, metavar="S", help="then a file at rest ends (default: 5)"
+        "--patience", type=float, default=None, metavar="S", help="--follow ends at a file at rest for S (default: 5)"
     )
-    classify.add_argument("--window", type=float, default=None, metavar="S", help="--follow: judged at a time (clips')")
+    classify.add_argument(
+        "--window", type=float, default=None, metavar="S", help="--follow judges the last S seconds (default: a clip)"
+    )
     for kind in ("video", "audio"):
         classify.add_argument(f"--{kind}-encoder", metavar="NAME:FILE", help="that of extract, if its files moved")
     classify.set_defaults(handler=_classify)
