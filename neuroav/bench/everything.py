@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from importlib import metadata
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
+from neuroav.bench import neuron_peers, peers
 from neuroav.bench.energy import energy_bench_command
 from neuroav.bench.events import events_bench_command
 from neuroav.bench.machine import machine
@@ -60,6 +62,8 @@ def every_bench_command(
         "neuroav bench", 1 if threads is None else threads, 7 if repeats is None else repeats, (json_path, out)
     )
     report: dict[str, Any] = {"machine": machine(), "rows": [], "skipped": [], "settings": {}}
+    if with_peers:
+        report["machine"]["peers"] = versions_of([*peers.PACKAGES.values(), *neuron_peers.PACKAGES.values()])
     failed = []
     with tempfile.TemporaryDirectory(prefix="neuroav-bench-") as folder:
         for name, command in COMMANDS.items():
@@ -76,6 +80,18 @@ def every_bench_command(
     sys.stdout.write("\n")
     write_report(report, markdown(report, failed), json_path, out)
     return 1 if failed else 0
+
+
+def versions_of(packages: Iterable[str]) -> str:
+    """Return the versions of those packages that are installed, by the names they are installed under.
+
+    Example:
+        >>> versions_of(["no_such_package"])
+        'none installed'
+    """
+    names = metadata.packages_distributions()
+    found = dict.fromkeys(name for package in packages for name in names.get(package, ()))
+    return ", ".join(f"{name} {metadata.version(name)}" for name in found) or "none installed"
 
 
 def _add(report: dict[str, Any], name: str, one: dict[str, Any]) -> None:

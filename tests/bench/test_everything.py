@@ -4,6 +4,7 @@ import inspect
 import json
 import math
 
+import numpy as np
 import pytest
 
 from neuroav.bench import everything as bench
@@ -77,10 +78,15 @@ def test_the_page_holds_machine_pairs_cases_and_what_was_left_out(calls, tmp_pat
     assert page in capsys.readouterr().out
     assert page.startswith("# neuroav bench, 20")
     assert "* torch: " in page
+    assert "* peers: " in page
     assert f"| events | v2e / neuroav | 2 | {math.sqrt(16):.2f} | 2.00 | 8.00 |" in page
     assert "| train | a step | MDFT / floor | 8.00 |" in page
     assert "* neurons, all, peer: not installed" in page
     assert "Failed" not in page
+
+
+def test_versions_of_peers_are_those_installed():
+    assert bench.versions_of(["numpy", "absent", "numpy"]) == f"numpy {np.__version__}"
 
 
 def test_what_fails_is_said_and_the_rest_is_kept(calls, monkeypatch, capsys):
