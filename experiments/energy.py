@@ -22,6 +22,7 @@ from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FixedThreshold, SpikingLayers
 from neuroav.nn.losses import HeadsConfig
 from neuroav.nn.numbers import Int8
+from neuroav.train.checkpoint import load_json, save_json
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
 from neuroav.twins import twins
@@ -31,6 +32,7 @@ TRAIN = TrainConfig(epochs=12, batches=25, batch_size=64, lr=1e-3, schedule=Step
 SCENES = MotionScenesData(store="runs/data/motionscenes-small.h5", scenes=MotionScenesConfig(size="small"))
 SEEDS = (0, 1, 2)
 NOTE = "300 steps for every point. An estimate of energy is no measurement."
+LEFT_OUT = ("layers", "neurons", "elementwise", "uncounted", "estimates", "break_even", "front_end", "task")
 Runs = dict[str, Experiment]
 
 
@@ -68,9 +70,11 @@ def all() -> Comparison:
 
 
 def main(folder: Path) -> None:
-    """Keep what ``neuroav energy`` wrote."""
-    for name in ("energy.json", "energy.md"):
-        (RESULTS / name).write_text((folder / name).read_text(encoding="utf-8"), encoding="utf-8")
+    """Keep what ``neuroav energy`` wrote, but for what is layer by layer and table by table in its JSON."""
+    report = load_json(folder / "energy.json")
+    rows = [{key: value for key, value in row.items() if key not in LEFT_OUT} for row in report["rows"]]
+    save_json(RESULTS / "energy.json", report | {"rows": rows})
+    (RESULTS / "energy.md").write_text((folder / "energy.md").read_text(encoding="utf-8"), encoding="utf-8")
 
 
 if __name__ == "__main__":

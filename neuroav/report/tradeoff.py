@@ -117,7 +117,7 @@ def curve_plot(curve: Curve, name: str) -> Plot:
     from matplotlib.ticker import FuncFormatter
 
     with plots._style():
-        figure = plots._figure(7.4, max(3.2, 1.4 + 0.2 * len(curve.points)), layout="constrained")
+        figure = plots._figure(9.0, max(3.2, 1.4 + 0.2 * len(curve.points)), layout="constrained")
         ax = figure.subplots()
         ax.set_xscale("log")
         _draw_front(ax, curve)

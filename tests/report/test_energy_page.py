@@ -83,7 +83,8 @@ def test_an_estimate_and_a_measurement_share_no_axis(report):
     assert "measured" not in words[0]
     assert "measured energy of a clip" in words[1]
     assert "estimate" not in words[1]
-    assert "45 nm, int32, SRAM by size, upper end, rule binary; bars: all tables and both rules" in words[0]
+    assert "45 nm, int32, SRAM by size, upper end, rule binary" in words[0]
+    assert "bars: all tables and both rules" in words[0]
     assert "on the Pareto front: ReLU twin, SNN <T 4>." in plots[0].alt
 
 
