@@ -411,7 +411,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--patience", type=float, default=None, metavar="S", help="--follow ends at a file at rest for S (default: 5)"
     )
     classify.add_argument(
-        "--window", type=float, default=None, metavar="S", help="--follow judges the last S seconds (default: a clip)"
+        "--window", type=float, default=None, metavar="S", help="--follow judges the last S (default: a clip)"
     )
     for kind in ("video", "audio"):
         classify.add_argument(f"--{kind}-encoder", metavar="NAME:FILE", help="that of extract, if its files moved")
