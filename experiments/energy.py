@@ -1,7 +1,7 @@
 """Accuracy against energy: MDFT at several settings and its twins without spikes, one budget for all.
 
-Command:  ``neuroav run experiments/energy.py:all``, stopped and given again it goes on; then ``neuroav energy
-          runs/energy`` for counts, estimates and curve; with a GPU ``--measure`` as well.
+Command:  ``neuroav run experiments/energy.py:all``, stopped and given again it goes on (a quarter of it: ``:width_128``);
+          then ``neuroav energy runs/energy`` for counts, estimates and curve; with a GPU ``--measure`` as well.
 Device:   CPU, about 35 minutes on two quiet cores; what differs in numbers alone is trained once.
 Settings: MotionScenes ``small`` at scene bias 0.5, one stage of 300 steps of 64 clips as in ``compare.py``, three
           seeds. Spiking: widths 64, 128 and 256; at width 128 one and two presentations of a step in place of four,
@@ -62,9 +62,17 @@ def settings() -> Runs:
     return runs
 
 
+def width_128() -> Comparison:
+    """One width and its twins: seven points."""
+    return _comparison(at_width(128))
+
+
 def all() -> Comparison:
     """Every point of the curve, width 128 first."""
-    points = at_width(128) | settings() | at_width(64) | at_width(256)
+    return _comparison(at_width(128) | settings() | at_width(64) | at_width(256))
+
+
+def _comparison(points: Runs) -> Comparison:
     runs = tuple((f"{key}-{seed}", replace(each, seed=seed)) for key, each in points.items() for seed in SEEDS)
     return Comparison(name="energy", title="Accuracy against energy", note=NOTE, runs=runs)
 
