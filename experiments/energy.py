@@ -1,6 +1,6 @@
 """Accuracy against energy: MDFT at several settings and its twins without spikes, one budget for all.
 
-Command:  ``neuroav run experiments/energy.py:all``, stopped and given again it goes on (a quarter of it: ``:width_128``);
+Command:  ``neuroav run experiments/energy.py:all``, stopped and given again it goes on (a part: ``:width_128``);
           then ``neuroav energy runs/energy`` for counts, estimates and curve; with a GPU ``--measure`` as well.
 Device:   CPU, about 35 minutes on two quiet cores; what differs in numbers alone is trained once.
 Settings: MotionScenes ``small`` at scene bias 0.5, one stage of 300 steps of 64 clips as in ``compare.py``, three
