@@ -343,6 +343,7 @@ def score(
             index = int(parts["test_unseen"][0])
             shown = task.data(np.array([index]), statistics)
             arrays |= example_arrays(task.source, task.store, index, shown, on_cpu)
+            arrays["raster.model"] = np.array(experiment.name)
             known = Competing(found.classes, found.seen)
             names = [task.store.names[i] for i in indices]
             arrays |= embedding_arrays(on_cpu, experiment.name, data, names, known, task.store.class_names)
@@ -592,7 +593,7 @@ def run_comparison(comparison: Comparison, out: Path, workers: int) -> dict[str,
         for data in dict.fromkeys(experiment.data for experiment, _ in jobs):
             prepare(data).store.close()  # made once, before many read it
         results = run_many(jobs, workers, comparison.name)
-        arrays = join([read_arrays(path / "arrays.npz") for _, path in jobs])
+        arrays = join(read_arrays(path / "arrays.npz") for _, path in jobs)
         rows = [row for result in results for row in result["rows"]]
         settings = {"experiment": load_json(jobs[0][1] / "config.json")}
         return write_results(out, comparison.title, comparison.note, rows, arrays, settings)

@@ -87,9 +87,10 @@ def _spikes(run: Run) -> str:
     times = (
         "" if repeats == 1 else f" Every step of the clip is presented {repeats} times, so it has {repeats} columns."
     )
+    model = f", {escape(str(run.arrays['raster.model']))}" if "raster.model" in run.arrays else ""
     intro = (
-        "<p>Each mark is a spike of one neuron while this clip runs through the trained model.{times} "
+        f"<p>Each mark is a spike of one neuron while this clip runs through the trained model{model}.{times} "
         "The line is the threshold θ that a membrane had to reach, one for all neurons of a layer.</p>"
     )
     heading = '<h3 id="spikes">Spikes and thresholds</h3>'
-    return f"{heading}\n{intro.format(times=times)}{grid(figures, '20rem')}\n"
+    return f"{heading}\n{intro}{grid(figures, '20rem')}\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,14 @@ from neuroav.checks import fail
 from neuroav.report import tables
 
 Array = NDArray[Any]
+
+# How the arrays of several runs are joined, by the beginnings and ends of their names.
+_EXAMPLE = ("clip.", "raster.")
+_SAME = {
+    "confusion": ("confusion.classes", "confusion.seen"),
+    "embedding": ("embedding.classes", "embedding.seen", "embedding.names"),
+}
+_STEPS = {"curve": "beta", "log": "step"}
 
 
 @dataclass(frozen=True)
@@ -107,10 +115,11 @@ def _read_energy(path: Path) -> dict[str, Any] | None:
     return report
 
 
-def join(runs: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+def join(runs: Iterable[Mapping[str, Array]]) -> dict[str, Array]:
     """Return the arrays of a comparison from those of its runs; several seeds of a model have the same names.
 
-    Confusions are added up; curves of equal steps are stacked, ``(S, n)`` over seeds; of everything else the first is
+    ``runs`` are taken one at a time. Confusions are added up; curves of equal steps are stacked, ``(S, n)`` over seeds.
+    The clip and its spikes are those of the first run that has spikes, or of the first; of everything else the first is
     kept. Confusions of other classes than the first run's, and embeddings of other clips, are left out.
 
     Example:
@@ -120,19 +129,22 @@ def join(runs: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
         ([[3]], (2, 2))
     """
     found: dict[str, list[Array]] = {}
+    first: Mapping[str, Array] = {}
+    example: dict[str, Array] = {}
     for arrays in runs:
-        kinds = [kind for kind, same in _SAME.items() if any(not _equal(runs[0], arrays, name) for name in same)]
+        first = first or arrays
+        if not example or ("raster.t_s" in arrays and "raster.t_s" not in example):
+            example = {name: values for name, values in arrays.items() if name.startswith(_EXAMPLE)}
+        others = [kind for kind, same in _SAME.items() if any(not _equal(first, arrays, name) for name in same)]
         for name, values in arrays.items():
-            if name.split(".")[0] not in kinds:
+            kind = name.split(".")[0]
+            if (
+                kind not in others
+                and not name.startswith(_EXAMPLE)
+                and (name not in found or kind in ("confusion", *_STEPS))
+            ):
                 found.setdefault(name, []).append(values)
-    return {name: _joined(name, values, found) for name, values in found.items()}
-
-
-_SAME = {
-    "confusion": ("confusion.classes", "confusion.seen"),
-    "embedding": ("embedding.classes", "embedding.seen", "embedding.names"),
-}
-_STEPS = {"curve": "beta", "log": "step"}
+    return example | {name: _joined(name, values, found) for name, values in found.items()}
 
 
 def _equal(one: Mapping[str, Array], other: Mapping[str, Array], name: str) -> bool:

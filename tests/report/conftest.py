@@ -118,6 +118,7 @@ def fabricate_arrays(num_classes: int) -> dict[str, Any]:
     rng = np.random.default_rng(1)
     arrays = fabricate_clip(rng)
     arrays["raster.t_s"], arrays["raster.repeats"] = np.arange(48) * 0.05, np.array(4)
+    arrays["raster.model"] = np.array("MDFT")
     for layer in (f"{stream}.{i}" for stream in ("video", "audio") for i in range(3)):
         theta = np.repeat(0.5 + 0.3 * np.cumsum(rng.random(12)) / 12, 4)
         arrays[f"raster.{layer}.spikes"] = (rng.random((48, 128)) < rng.uniform(0.02, 0.3, 128)).astype(np.uint8)

@@ -120,3 +120,14 @@ def test_what_does_not_go_together_is_not_joined():
     assert found["confusion.m|test"].tolist() == [[1, 1], [1, 1]]
     assert found["confusion.classes"].tolist() == ["a", "b"]
     assert found["log.m.loss"].tolist() == [1, 1]
+
+
+def test_clip_and_spikes_come_from_one_run():
+    still = {"clip.title": np.array("still"), "raster.model": np.array("pooled")}
+    first, second = (
+        {"clip.title": np.array(n), "raster.model": np.array(n), "raster.t_s": np.zeros(n)} for n in (1, 2)
+    )
+    found = join(iter([still, first | {"raster.a.spikes": np.zeros(1)}, second | {"raster.b.spikes": np.zeros(2)}]))
+    assert set(found) == {"clip.title", "raster.model", "raster.t_s", "raster.a.spikes"}
+    assert str(found["raster.model"]) == "1"
+    assert join([still]) == still

@@ -208,6 +208,7 @@ def test_page_says_what_it_shows(page):
         "at the β chosen on validation",
         "biased 48 (scenes as in training), shuffled 48 (scenes drawn at random)",
         "estimate, counted from the model and its spikes",
+        "runs through the trained model, MDFT.",
         "presented 4 times",
         "The model sees 64x64 of 360x640 pixels.",
     ):
