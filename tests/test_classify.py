@@ -528,7 +528,7 @@ def test_a_growing_file_is_judged_second_by_second(scenes_run, tmp_path, capsys)
 
     writer = threading.Thread(target=grow)
     writer.start()
-    argv = [growing, "--run", scenes_run, "--follow", "--patience", 0.5, "--window", 60, "--top", 2]
+    argv = [growing, "--run", scenes_run, "--follow", "--patience", 2, "--window", 60, "--top", 2]
     assert classify(*argv, "--json", tmp_path / "live.json") == 0
     writer.join()
     printed = capsys.readouterr().out.splitlines()
