@@ -8,21 +8,26 @@ Settings: MotionScenes ``small`` at scene bias 0.5, one stage of 300 steps of 64
           thresholds held at 0.25 and 1, and int8 weights. Without spikes (``neuroav.twins``): ReLU, GELU, ReLU in
           bfloat16 and in int8, and as many levels as the neurons have rates, in float32 and int8, at each width; for
           one and two presentations, whose other twins are the same, the levels.
-Results:  ``experiments/results/energy.json`` and ``.md``, by ``python experiments/energy.py neuroav-energy``, of what
-          ``neuroav energy`` wrote there.
+Results:  ``experiments/results/energy.json``, ``.md`` and ``.svg``, by ``python experiments/energy.py runs/energy``, of
+          what ``neuroav energy`` wrote there.
 """
 
+import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from neuroav.config import Comparison, Experiment, MotionScenesData
 from neuroav.data.motionscenes import MotionScenesConfig
+from neuroav.energy.curve import estimate_curves
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FixedThreshold, SpikingLayers
 from neuroav.nn.losses import HeadsConfig
 from neuroav.nn.numbers import Int8
-from neuroav.train.checkpoint import load_json, save_json
+from neuroav.report.tradeoff import curve_plot
+from neuroav.train.checkpoint import load_json
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
 from neuroav.twins import twins
@@ -32,7 +37,8 @@ TRAIN = TrainConfig(epochs=12, batches=25, batch_size=64, lr=1e-3, schedule=Step
 SCENES = MotionScenesData(store="runs/data/motionscenes-small.h5", scenes=MotionScenesConfig(size="small"))
 SEEDS = (0, 1, 2)
 NOTE = "300 steps for every point. An estimate of energy is no measurement."
-LEFT_OUT = ("layers", "neurons", "elementwise", "uncounted", "estimates", "break_even", "front_end", "task")
+LEFT_OUT = ("### Bytes", "### Layers", "## Estimated", "### Estimate for", "### Prices", "## Measured")
+UNSAID = ("source", "task", "trained")
 Runs = dict[str, Experiment]
 
 
@@ -78,11 +84,28 @@ def _comparison(points: Runs) -> Comparison:
 
 
 def main(folder: Path) -> None:
-    """Keep what ``neuroav energy`` wrote, but for what is layer by layer and table by table in its JSON."""
+    """Keep of what ``neuroav energy`` wrote: figures of each run, curves, counts, limits and conditions."""
     report = load_json(folder / "energy.json")
-    rows = [{key: value for key, value in row.items() if key not in LEFT_OUT} for row in report["rows"]]
-    save_json(RESULTS / "energy.json", report | {"rows": rows})
-    (RESULTS / "energy.md").write_text((folder / "energy.md").read_text(encoding="utf-8"), encoding="utf-8")
+    rows = [_figures(row) for row in report["rows"] if row["rule"] == "binary"]
+    head = {key: report[key] for key in ("versions", "checklist")}
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    (RESULTS / "energy.json").write_text(f'{json.dumps(head)[:-1]},\n"rows": [\n{lines}\n]}}\n', encoding="utf-8")
+    sections = re.split(r"^(?=##+ )", (folder / "energy.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    kept = "".join(each for each in sections[1:] if not each.startswith(LEFT_OUT))
+    text = "".join(line for line in kept.splitlines(True) if "| no spikes |" not in line)
+    missing = sorted({each.name for _, each in all().runs} - {row["model"] for row in rows})
+    note = f" Not run: {'; '.join(missing)}." if missing else ""
+    (RESULTS / "energy.md").write_text(f"# Accuracy against energy\n\n{NOTE}{note}\n\n{text}", encoding="utf-8")
+    curve = estimate_curves(report["rows"])[0]
+    (RESULTS / "energy.svg").write_text(curve_plot(curve, "energy").svg + "\n", encoding="utf-8")
+
+
+def _figures(row: dict[str, Any]) -> dict[str, Any]:
+    """What is one number of a run, its scores, what it multiplies, and each table's estimate in J, low and high."""
+    plain = {key: value for key, value in row.items() if isinstance(value, int | float | str) and key not in UNSAID}
+    macs = {number: work["macs"] for number, work in row["by_number"].items()}
+    tables = {each["table"]: [float(f"{each[end]:.4g}") for end in ("low_j", "high_j")] for each in row["estimates"]}
+    return plain | {"scores": row["scores"], "macs_by_number": macs, "estimates_j": tables}
 
 
 if __name__ == "__main__":
