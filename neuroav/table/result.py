@@ -140,7 +140,7 @@ def _pages(job: Job, blocks: Sequence[Block], scored: Sequence[Scored]) -> dict[
     """Name of each file and what it holds."""
     title, remarks = f"{job.printed.key}: {job.printed.caption}", " ".join(job.remarks)
     parts = [f"## {b.title}\n\n{format_markdown(b.table)}\n\n{b.sentence}".rstrip() for b in blocks]
-    label = f"tab:{job.printed.key}"
+    label = f"tab:{job.printed.key.replace('_', '-')}"
     latex = [f"% {job.command}\n", *(format_latex(b.table, b.title, f"{label}-{i}") for i, b in enumerate(blocks))]
     sections = [
         Section(f"table-{i}", block.title, f"{table_html(block.table, block.title)}<p>{escape(block.sentence)}</p>")

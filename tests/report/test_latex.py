@@ -8,41 +8,13 @@ from neuroav.report.latex import ESCAPES, format_latex, latex_text
 from neuroav.report.tables import Column, Quantity, Table
 
 NASTY = r"a\b & 5% of $x_1^2$ ~{tilde} #7 <|> [0.3] * é ± β 漢"
-COMMAND = re.compile(r"\\(?:[a-zA-Z]+\*?|[&%$#_{}\\])")
 
 
-def problems(text):
-    """What a LaTeX run would trip over."""
-    found, depth, environments = [], 0, []
-    for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
-        if kind == "begin":
-            environments.append(name)
-        elif not environments or environments.pop() != name:
-            found.append(f"end of {name}")
-    found += [f"no end of {name}" for name in environments]
-    bare = COMMAND.sub("", text)
-    for character in bare:
-        depth += {"{": 1, "}": -1}.get(character, 0)
-        if depth < 0:
-            found.append("a brace too many")
-            break
-    if depth > 0:
-        found.append("a brace too few")
-    if bare.count("$") % 2:
-        found.append("mathematics left open")
-    outside = re.sub(r"\$[^$]*\$", "", COMMAND.sub("", text))
-    found += [f"bare {c}" for c in "#%^_~\\" if c in outside]
-    found += [f"unknown {c}" for c in outside if not c.isascii() and not c.isalpha()]
-    if re.search(r"\\\\\s*[\[*]", text):
-        found.append("an option after the end of a line")
-    return found
-
-
-def test_a_table_of_nasty_names_is_sound():
+def test_a_table_of_nasty_names_is_sound(latex_problems):
     columns = (Column("row_"), Column("S%", "a & b"), Column("U", "a & b"), Column("x"))
     rows = tuple((name, Quantity(0.5, 0.1, 2), None, "{") for name in (NASTY, "[first]", "*", "plain"))
     text = format_latex(Table(columns, rows, ("50 % of_it",)), NASTY, "tab:x.table1-0")
-    assert problems(text) == []
+    assert latex_problems(text) == []
     assert r"plain & 50.0$\pm$10.0 & - & \{ \\" in text
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
     assert len(body) == 4
@@ -65,12 +37,12 @@ def test_a_table_of_nasty_names_is_sound():
         ("5 ± 1", "unknown ±"),
     ],
 )
-def test_the_check_can_fail(text, problem):
-    assert problem in problems(text)
+def test_the_check_can_fail(latex_problems, text, problem):
+    assert problem in latex_problems(text)
 
 
 @pytest.mark.parametrize("character", [*ESCAPES, "é", "漢", "a", "\u2028"])
-def test_each_character_is_sound_and_none_is_lost(character):
+def test_each_character_is_sound_and_none_is_lost(latex_problems, character):
     text = latex_text(f"x{character}y")
-    assert problems(text) == []
+    assert latex_problems(text) == []
     assert len(text) >= 3
