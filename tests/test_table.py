@@ -141,8 +141,8 @@ def test_controls_follow_the_rows_unless_they_are_rows(scenes):
     ]
     assert all(one.name == name and one.data == scenes.data for name, one in found.items())
     plan = comparison("k.t", scenes, {"A b": found["MDFT"], "a-b": found["W/o MIM"]}, (0, 7), "")
-    assert [folder for folder, _ in plan.runs] == ["a-b-0", "a-b-7", "a-b-2-0", "a-b-2-7"]
-    assert [one.seed for _, one in plan.runs] == [0, 7, 0, 7]
+    assert [folder for folder, _ in plan.runs] == ["a-b-0", "a-b-2-0", "a-b-7", "a-b-2-7"]
+    assert [one.seed for _, one in plan.runs] == [0, 0, 7, 7]
 
 
 def small_store(path, **settings):

@@ -107,7 +107,7 @@ def _choice(row: Experiment) -> Any:
 
 
 def comparison(key: str, source: Source, rows: dict[str, Experiment], seeds: Sequence[int], note: str) -> Comparison:
-    """All runs of a table on one source, a folder for each row and seed."""
+    """All runs of a table on one source, a folder for each row and seed; seed by seed, so that all rows grow alike."""
     folders: dict[str, str] = {}
     for name in rows:
         folder = plain = slug(name) or "row"
@@ -116,7 +116,7 @@ def comparison(key: str, source: Source, rows: dict[str, Experiment], seeds: Seq
             number += 1
             folder = f"{plain}-{number}"
         folders[name] = folder
-    runs = tuple((f"{folders[name]}-{s}", replace(row, seed=s)) for name, row in rows.items() for s in seeds)
+    runs = tuple((f"{folders[name]}-{s}", replace(row, seed=s)) for s in seeds for name, row in rows.items())
     return Comparison(name=f"{key} on {source.name}", title=f"{key} on {source.name}", note=note, runs=runs)
 
 
