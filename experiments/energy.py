@@ -4,8 +4,8 @@ Command:  ``neuroav run experiments/energy.py:all``, stopped and given again it 
           then ``neuroav energy runs/energy`` for counts, estimates and curve; with a GPU ``--measure`` as well.
 Device:   CPU, about 35 minutes on two quiet cores; what differs in numbers alone is trained once.
 Settings: MotionScenes ``small`` at scene bias 0.5, one stage of 300 steps of 64 clips as in ``compare.py``, three
-          seeds. Spiking: widths 64, 128 and 256; at width 128 one and two presentations of a step in place of four,
-          thresholds held at 0.25 and 1, and int8 weights. Without spikes (``neuroav.twins``): ReLU, GELU, ReLU in
+          seeds. Spiking: widths 64, 128 and 256, in float32 and int8; at width 128 one and two presentations of a step in
+          place of four, and thresholds held at 0.25 and 1. Without spikes (``neuroav.twins``): ReLU, GELU, ReLU in
           bfloat16 and in int8, and as many levels as the neurons have rates, in float32 and int8, at each width; for
           one and two presentations, whose other twins are the same, the levels.
 Results:  ``experiments/results/energy.json``, ``.md`` and ``.svg``, by ``python experiments/energy.py runs/energy``, of
@@ -52,15 +52,15 @@ def mdft(width: int, repeats: int = 4, threshold: FixedThreshold | None = None) 
 
 
 def at_width(width: int) -> Runs:
-    """MDFT of a width, and all its twins."""
+    """MDFT of a width, in float32 and in int8, and all its twins."""
     spiking = mdft(width)
-    return {f"{width}": spiking} | {f"{width}-{key}": twin for key, twin in twins(spiking).items()}
+    runs = {f"{width}": spiking, f"{width}-int8": replace(spiking, name=f"{spiking.name}, int8", numbers=Int8())}
+    return runs | {f"{width}-{key}": twin for key, twin in twins(spiking).items()}
 
 
 def settings() -> Runs:
-    """Presentations, thresholds and int8 weights at width 128, and the twins that these add."""
+    """Presentations and thresholds at width 128, and the twins that these add."""
     runs = {f"128-threshold-{v_th:g}": mdft(128, threshold=FixedThreshold(v_th=v_th)) for v_th in (0.25, 1.0)}
-    runs["128-int8"] = replace(mdft(128), name="MDFT 128, int8", numbers=Int8())
     for repeats in (1, 2):
         spiking = mdft(128, repeats)
         levels = {key: twin for key, twin in twins(spiking).items() if key.startswith("levels")}
@@ -69,7 +69,7 @@ def settings() -> Runs:
 
 
 def width_128() -> Comparison:
-    """One width and its twins: seven points."""
+    """One width and its twins: eight points."""
     return _comparison(at_width(128))
 
 
