@@ -4,8 +4,8 @@ Command:  ``neuroav run experiments/energy.py:all``, stopped and given again it 
           then ``neuroav energy runs/energy`` for counts, estimates and curve; with a GPU ``--measure`` as well.
 Device:   CPU, about 35 minutes on two quiet cores; what differs in numbers alone is trained once.
 Settings: MotionScenes ``small`` at scene bias 0.5, one stage of 300 steps of 64 clips as in ``compare.py``, three
-          seeds. Spiking: widths 64, 128 and 256, in float32 and int8; at width 128 one and two presentations of a step in
-          place of four, and thresholds held at 0.25 and 1. Without spikes (``neuroav.twins``): ReLU, GELU, ReLU in
+          seeds. Spiking: widths 64, 128 and 256, in float32 and int8; at width 128 one and two presentations of a
+          step, not four, and thresholds held at 0.25 and 1. Without spikes (``neuroav.twins``): ReLU, GELU, ReLU in
           bfloat16 and in int8, and as many levels as the neurons have rates, in float32 and int8, at each width; for
           one and two presentations, whose other twins are the same, the levels.
 Results:  ``experiments/results/energy.json``, ``.md`` and ``.svg``, by ``python experiments/energy.py runs/energy``, of
