@@ -13,6 +13,7 @@ from typing import Any
 
 from neuroav.report.published import PublishedTable
 from neuroav.report.tables import (
+    MISSING,
     NONE,
     SCORES,
     Column,
@@ -120,10 +121,10 @@ def beside_table(joined: Sequence[Line], rows: Sequence[Row], data_set: str) -> 
         cells: list[str | Quantity | None] = [line.name]
         for score in SCORES:
             printed, difference = line.printed.get(score), line.difference(score)
-            cells.append(None if printed is None else Printed(printed, None, 1))
+            cells.append(MISSING if printed is None else Printed(printed, None, 1))
             cells.append(line.ours.get(score))
-            cells.append(None if difference is None else Difference(difference, None, 1))
-        cells += [f"{line.other[name]:g}" if name in line.other else None for name in others]
+            cells.append(MISSING if difference is None else Difference(difference, None, 1))
+        cells += [f"{line.other[name]:g}" if name in line.other else MISSING for name in others]
         body.append(tuple(cells))
     return Table(tuple(columns), tuple(body), tuple(_notes(joined, rows, data_set)))
 

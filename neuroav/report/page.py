@@ -123,8 +123,8 @@ def _row_html(row: Sequence[tables.Cell], edges: set[int], warnings: set[int]) -
     cells = [f'<th scope="row">{escape(tables.cell_text(row[0]))}</th>']
     for i, cell in enumerate(row[1:], start=1):
         edge = "edge" * (i in edges)
-        if cell == tables.NONE:
-            cells.append(f'<td{_class(edge)}><span class="missing">{tables.NONE}</span></td>')
+        if cell in (tables.NONE, tables.MISSING):
+            cells.append(f'<td{_class(edge)}><span class="missing">{cell}</span></td>')
         elif isinstance(cell, str):
             cells.append(f'<td class="{"warn" if i in warnings else "text"}">{escape(cell)}</td>')
         else:

@@ -155,7 +155,7 @@ def _pages(job: Job, blocks: Sequence[Block], scored: Sequence[Scored]) -> dict[
         "table.tex": "\n".join(latex),
         "report.html": page(
             title,
-            " ".join(block.sentence for block in blocks).strip(),
+            " ".join(f"{each.source.name}, {each.test_set}. {each.sentence()}" for each in scored),
             sections,
             note=f'<p class="note">{escape(remarks)}</p>',
             made=f"by <code>{escape(job.command)}</code>",
