@@ -9,7 +9,8 @@ Writes:  ``experiments/results/motion_readings.json`` and ``.md``.
 import sys
 from pathlib import Path
 
-from scene_bias_small import BIASES, RESULTS, SEEDS, layer_cells, spread
+from scene_bias import layer_cells, spread
+from scene_bias_small import BIASES, RESULTS, SEEDS
 
 from neuroav.config import Experiment, MotionScenesData
 from neuroav.data.motionscenes import MotionScenesConfig

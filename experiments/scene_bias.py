@@ -198,7 +198,15 @@ def figure(rows: list[dict]) -> str:
                 ax.set(title=title + (", ambience gives the scene away" if ambience else ""), ylim=(0, None))
                 if key == "follows_scene":
                     ax.axhline(100 * CHANCE_SCENE, color=INKS["muted"], linestyle=":", linewidth=1)
-                    ax.text(BIASES[0], 100 * CHANCE_SCENE, "chance ", va="bottom", fontsize=7.5, color=INKS["muted"])
+                    ax.text(
+                        BIASES[-1],
+                        100 * CHANCE_SCENE - 0.4,
+                        "chance",
+                        va="top",
+                        ha="right",
+                        fontsize=7.5,
+                        color=INKS["muted"],
+                    )
             row[0].set_ylabel("percent")
         for ax in grid[-1]:
             ax.set(xlabel="scene bias in training", xticks=BIASES)

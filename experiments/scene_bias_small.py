@@ -4,12 +4,13 @@ Command:  ``python experiments/scene_bias_small.py [FOLDER]`` (default ``runs/sc
           the same command goes on.
 Device:   CPU. About 20 minutes on two cores, most of it in MDFT and its twin.
 Settings: width 128, one stage, 300 steps of 64 clips, Adam 1e-3 falling tenfold after three quarters.
-Writes:   ``experiments/results/scene_bias_small.json`` and ``.md``.
+Writes:   ``experiments/results/scene_bias_small.json``, ``.md`` and ``.svg``.
 """
 
-import statistics
 import sys
 from pathlib import Path
+
+from scene_bias import figure, layer_cells, spread
 
 from neuroav.config import MotionScenesData
 from neuroav.data.motionscenes import MotionScenesConfig, generate
@@ -50,6 +51,8 @@ def main(folder: Path, workers: int = 2) -> None:
     ]
     save_json(RESULTS / "scene_bias_small.json", {"versions": results[0]["versions"], "split": 0, "rows": rows})
     (RESULTS / "scene_bias_small.md").write_text(markdown(rows), encoding="utf-8")
+    drawn = figure([{"ambience": scenes.ambience_bias, **row} for row in rows])
+    (RESULTS / "scene_bias_small.svg").write_text(drawn, encoding="utf-8")
     sys.stdout.write(markdown(rows))
 
 
@@ -67,25 +70,6 @@ def markdown(rows: list[dict]) -> str:
         cells = [spread([r[f] for r in same]) for f in FIGURES]
         lines.append(f"| {key[0]:g} | {key[1]} | {key[2]} | " + " | ".join([*cells, *layer_cells(same)]) + " |")
     return "\n".join(lines) + "\n"
-
-
-def spread(values: list[float]) -> str:
-    """``mean ± s.d.`` in percent."""
-    return f"{100 * statistics.mean(values):.1f} ± {100 * statistics.stdev(values):.1f}"
-
-
-def layer_cells(rows: list[dict]) -> list[str]:
-    """Range of spike rates over layers, worst dead share, range of threshold spreads."""
-    layers = [layer for row in rows for layer in row["layers"]]
-    if not layers:
-        return ["-", "-", "-"]
-    rates, spreads = [layer["rate"] for layer in layers], [layer["theta_std"] for layer in layers]
-    dead = max(layer["dead_share"] for layer in layers)
-    return [
-        f"{100 * min(rates):.0f}-{100 * max(rates):.0f}",
-        f"{100 * dead:.0f}",
-        f"{min(spreads):.3f}-{max(spreads):.3f}",
-    ]
 
 
 if __name__ == "__main__":
