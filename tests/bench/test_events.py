@@ -259,10 +259,9 @@ def test_bad_arguments_are_refused(quick, arguments, text, capsys):
     assert text in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("what", [[], ["nothing"]])
-def test_only_what_works_can_be_asked_for(what, capsys):
+def test_only_what_works_can_be_asked_for(capsys):
     with pytest.raises(SystemExit):
-        main(["bench", *what])
+        main(["bench", "nothing"])
     assert "events" in capsys.readouterr().err
 
 
