@@ -25,7 +25,7 @@ from compare import SMALLER, TRAIN
 
 from neuroav.config import Experiment, MotionScenesData
 from neuroav.data.motionscenes import MotionScenesConfig, generate
-from neuroav.demo import DIM, controls
+from neuroav.demo import DIM, controls, slug
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FixedThreshold, NoEvents
 from neuroav.models import cards
@@ -84,7 +84,7 @@ def jobs(folder: Path, cells: Sequence[tuple[float, int, int, float]]) -> Iterat
         )
         where = folder / f"ambience{ambience:g}-split{split}-bias{bias:g}-seed{seed}"
         for name, experiment in systems(data, seed).items():
-            yield experiment, where / "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
+            yield experiment, where / slug(name)
 
 
 def main(arguments: argparse.Namespace) -> None:

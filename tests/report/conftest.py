@@ -13,6 +13,27 @@ from neuroav.report.html import write_report
 MODELS = ("MDFT", "without motion", "events only", "pooled MLP")
 SPIKING = ("MDFT", "events only")
 TEMPOS = ("slow", "medium", "fast")
+PAPERS = Path(__file__).resolve().parents[2].parent / "shared" / "papers"
+TEXTS = {
+    "mdft": "004_529e78027dd3e556.txt",
+    "tcaf": "001_3326c402b4f55b93.txt",
+    "sacma": "002_9ee10d1314dd7a7c.txt",
+    "ez_avgzl": "003_7779be1c68c2b785.txt",
+    "tsart": "000_c485aab7d56c74b9.txt",
+}
+
+
+@pytest.fixture
+def paper_text() -> Callable[[str], str]:
+    """Read the text of a paper, or skip where the texts are not at hand."""
+
+    def read(name: str) -> str:
+        path = PAPERS / TEXTS[name]
+        if not path.exists():
+            pytest.skip("the papers' texts are not here")
+        return path.read_text(encoding="utf-8")
+
+    return read
 
 
 def class_names(num_classes: int) -> list[str]:

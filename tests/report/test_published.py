@@ -12,8 +12,7 @@ from neuroav.models import cards
 from neuroav.report.published import published, published_keys
 
 ROOT = Path(__file__).resolve().parents[2]
-PAPERS = ROOT.parent / "shared" / "papers"
-TEXTS = {"mdft": "004_529e78027dd3e556.txt", "tcaf": "001_3326c402b4f55b93.txt"}
+PAPERS = ("mdft", "tcaf")
 SCORES = ("seen", "unseen", "hm", "zsl")
 TABLES = [published(key) for key in published_keys()]
 RESULTS = [table for table in TABLES if table.kind == "results"]
@@ -66,12 +65,9 @@ def test_tables_are_complete(table):
     assert all(0 <= score <= 100 for score in scores)
 
 
-@pytest.fixture(params=TEXTS)
-def paper(request):
-    path = PAPERS / TEXTS[request.param]
-    if not path.exists():
-        pytest.skip("the papers' texts are not here")
-    return request.param, path.read_text(encoding="utf-8")
+@pytest.fixture(params=PAPERS)
+def paper(request, paper_text):
+    return request.param, paper_text(request.param)
 
 
 def test_every_results_table_of_the_paper_has_an_entry(paper):

@@ -12,12 +12,7 @@ from neuroav.models import cards
 from neuroav.report.published import published, published_keys
 
 ROOT = Path(__file__).resolve().parents[2]
-PAPERS = ROOT.parent / "shared" / "papers"
-TEXTS = {
-    "sacma": "002_9ee10d1314dd7a7c.txt",
-    "ez_avgzl": "003_7779be1c68c2b785.txt",
-    "tsart": "000_c485aab7d56c74b9.txt",
-}
+PAPERS = ("sacma", "ez_avgzl", "tsart")
 NO_RESULTS = {"sacma": {"table1"}, "ez_avgzl": {"table8"}, "tsart": set()}  # data sets; examples of nearest classes
 WITHOUT_FUNCTION = {  # class vectors and features of other networks
     ("sacma.table4", "w_clip"),
@@ -37,9 +32,9 @@ SLIPS = {
     ("ez_avgzl.table10", "l2"),
     ("tsart.table3", "W/O A_TEM"),
 }
-TABLES = {paper: runpy.run_path(str(ROOT / "experiments" / f"{paper}.py"))["TABLES"] for paper in TEXTS}
+TABLES = {paper: runpy.run_path(str(ROOT / "experiments" / f"{paper}.py"))["TABLES"] for paper in PAPERS}
 MADE = [(f"{paper}.{table}", rows) for paper, tables in TABLES.items() for table, rows in tables.items()]
-PRINTED = [published(key) for key in published_keys() if key.split(".")[0] in TEXTS]
+PRINTED = [published(key) for key in published_keys() if key.split(".")[0] in PAPERS]
 
 
 def contains(line, figures):
@@ -69,12 +64,9 @@ def contradictory(row):
     return False
 
 
-@pytest.fixture(params=TEXTS)
-def paper(request):
-    path = PAPERS / TEXTS[request.param]
-    if not path.exists():
-        pytest.skip("the papers' texts are not here")
-    return request.param, path.read_text(encoding="utf-8")
+@pytest.fixture(params=PAPERS)
+def paper(request, paper_text):
+    return request.param, paper_text(request.param)
 
 
 def test_figures_stand_on_one_line_of_the_paper(paper):
