@@ -1,21 +1,28 @@
 """Printed results against the papers' own texts, and against the arithmetic that every results table obeys."""
 
 import re
-import runpy
-from pathlib import Path
 
 import pytest
 
 from neuroav.checks import InputError
-from neuroav.config import Experiment
-from neuroav.models import cards
 from neuroav.report.published import published, published_keys
 
-ROOT = Path(__file__).resolve().parents[2]
-PAPERS = ("mdft", "tcaf")
+PAPERS = ("mdft", "tcaf", "sacma", "ez_avgzl", "tsart")
+NO_RESULTS = {"sacma.table1", "ez_avgzl.table8"}  # data sets; examples of nearest classes
 SCORES = ("seen", "unseen", "hm", "zsl")
 TABLES = [published(key) for key in published_keys()]
-RESULTS = [table for table in TABLES if table.kind == "results"]
+WRONG_HM = {
+    ("mdft.table3", "W/o MIM"),
+    ("mdft.table3", "W/o RJLN"),
+    ("mdft.table3", "W/o CRM"),
+    ("tcaf.table3", "A_x"),
+    ("sacma.table2", "ALE"),
+    ("sacma.table2", "TCAF"),
+    ("sacma.table7", "phi_v"),
+    ("ez_avgzl.table5", "neither"),
+    ("tsart.table3", "W/O A_TEM"),
+}
+ZSL_BELOW_U = {("mdft.table2", "MLP"), ("ez_avgzl.table9", "alpha 0.5, m 0"), ("ez_avgzl.table10", "l2")}
 
 
 def harmonic(seen, unseen):
@@ -36,22 +43,25 @@ def wrong_hm(row):
     return not all(low + high)
 
 
-def rows_of(*tests):
-    """Names of the rows of results tables that pass all tests."""
-    return {(table.key, row.name) for table in RESULTS for row in table.rows if all(test(row) for test in tests)}
+def rows_that(test):
+    """Table and name of the rows of results that pass a test."""
+    results = [table for table in TABLES if table.kind == "results"]
+    return {(table.key, row.name) for table in results for row in table.rows if test(row)}
+
+
+def is_slip(row):
+    return row.note.startswith("slip:")
 
 
 def test_every_wrong_hm_is_annotated_and_no_other():
-    noted = rows_of(lambda row: re.search(r"\bgives? ", row.note))  # "S and U give 26.28", "gives HM 8.67"
-    assert rows_of(wrong_hm) == noted
-    assert {("mdft.table3", "W/o MIM"), ("tcaf.table3", "A_x")} <= noted
+    assert rows_that(wrong_hm) == WRONG_HM
+    assert rows_that(lambda row: is_slip(row) and "S and U give " in row.note) == WRONG_HM
 
 
 def test_every_zsl_below_u_is_annotated_and_no_other():
     """A clip of an unseen class that wins among all classes wins among the unseen ones as well."""
-    below = rows_of(lambda row: any(unseen > zsl for _, unseen, _, zsl in groups(row)))
-    assert below == rows_of(lambda row: "is below U" in row.note)
-    assert ("mdft.table2", "MLP") in below
+    assert rows_that(lambda row: any(unseen > zsl for _, unseen, _, zsl in groups(row))) == ZSL_BELOW_U
+    assert rows_that(lambda row: is_slip(row) and "is below U" in row.note) == ZSL_BELOW_U
 
 
 @pytest.mark.parametrize("table", TABLES, ids=[table.key for table in TABLES])
@@ -72,64 +82,28 @@ def paper(request, paper_text):
 
 def test_every_results_table_of_the_paper_has_an_entry(paper):
     name, text = paper
-    captions = re.findall(r"^\s*Table (\d+)[.:]", text, re.MULTILINE)
-    tables = {key for key in published_keys() if key.startswith(f"{name}.table")}
-    assert tables == {f"{name}.table{number}" for number in captions}
+    captions = {f"{name}.table{number}" for number in re.findall(r"Table (\d+)\b", text)} - NO_RESULTS
+    assert {table.key for table in TABLES if table.key.startswith(f"{name}.table")} == captions
+
+
+def contains(line, figures):
+    """Whether ``figures`` follow each other in the numbers of ``line``."""
+    numbers = [float(number) for number in re.findall(r"(?<![\w.])\d+\.\d+", line)]
+    return any(numbers[i : i + len(figures)] == figures for i in range(len(numbers) - len(figures) + 1))
 
 
 def test_figures_are_those_of_the_text(paper):
     """Each row's figures stand on one line of the paper, in this order."""
     name, text = paper
-    lines = {tuple(map(float, re.findall(r"(?<![\w.])\d+\.\d\d(?!\d)", line))) for line in text.splitlines()}
-    rows = [row for table in RESULTS if table.key.startswith(f"{name}.") for row in table.rows]
-    missing = [row.name for row in rows if tuple(row.values.values()) not in lines]
+    lines = text.splitlines()
+    rows = [row for table in TABLES if table.key.startswith(f"{name}.") for row in table.rows if row.values]
+    assert len(rows) >= 15
+    missing = [row.name for row in rows if not any(contains(line, list(row.values.values())) for line in lines)]
     assert missing == []
 
 
 def test_a_figure_that_is_not_printed_is_not_there():
     assert all(row.values == {} for row in published("mdft.fig5").rows)
-
-
-@pytest.fixture(params=["mdft", "tcaf"])
-def experiments(request):
-    """A paper's experiments: tables -> rows -> functions."""
-    module = runpy.run_path(str(ROOT / "experiments" / f"{request.param}.py"))
-    return request.param, module
-
-
-def test_every_table_has_experiments_and_every_row_of_theirs_is_printed(experiments):
-    paper, module = experiments
-    tables = {f"{paper}.{table}": rows for table, rows in module["TABLES"].items()}
-    assert set(tables) == {key for key in published_keys() if key.startswith(f"{paper}.")}
-    for key, rows in tables.items():
-        assert list(rows) == [row.name for row in published(key).rows]
-
-
-def test_a_row_is_made_by_a_function_that_can_be_run_alone(experiments):
-    _, module = experiments
-    for rows in module["TABLES"].values():
-        for function in rows.values():
-            assert module[function.__name__] is function
-            assert isinstance(function(), Experiment)
-
-
-def test_docstrings_have_the_published_figures(experiments):
-    """S/U/HM/ZSL on UCF-GZSL; a row that stands in several tables is that of the first."""
-    paper, module = experiments
-    done = set()
-    for table, rows in module["TABLES"].items():
-        for row in published(f"{paper}.{table}").rows:
-            if row.values and rows[row.name] not in done:
-                figures = "/".join(f"{row.values[f'ucf.{score}']:.2f}" for score in SCORES)
-                assert figures in rows[row.name].__doc__
-                done.add(rows[row.name])
-    assert len(done) > 10
-
-
-def test_the_systems_of_a_table_are_those_whose_cards_say_so(experiments):
-    paper, module = experiments
-    models = {make().model for make in module["TABLES"]["table1"].values()}
-    assert models == {name for name, card in cards().items() if f"{paper}.table1" in card.rows}
 
 
 def test_an_unknown_table_is_named_with_its_neighbour():
