@@ -6,7 +6,6 @@ of the quartiles; :mod:`neuroav.bench.rows` says what the ``floor`` of a case is
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from neuroav.events.camera import EventCamera, LinLog
 from neuroav.events.generate import bin_frames, frames_to_events
 from neuroav.events.represent import events_to_bins
 from neuroav.events.types import Bins
+from neuroav.processes import num_cores
 from neuroav.progress import Progress
 
 CONTRAST = 0.2
@@ -207,7 +207,7 @@ def groups(clip: Frames, threads: int, with_peers: bool) -> list[list[Entry]]:
         ]
         found.append(entries + _floors(entries))
     if clip.path is not None:
-        cores = os.cpu_count() or 1  # both choose their threads themselves
+        cores = num_cores()  # both choose their threads themselves
         both = {"neuroav": start_file, "PyAV, decoding only": start_decode}
         found.append([Entry(FILE, FILE, FILE, Job(impl, start, (clip.path,), cores)) for impl, start in both.items()])
     return found
@@ -279,7 +279,7 @@ def events_bench_command(
         InputError: If an argument is out of range, a clip doesn't decode or an output can't be written.
     """
     where = "neuroav bench events"
-    threads = threads if threads is not None else min(2, os.cpu_count() or 1)
+    threads = threads if threads is not None else min(2, num_cores())
     repeats = 7 if repeats is None else repeats
     check_options(where, threads, repeats, (json_path, out))
     check_range(where, "--frames", LEAST if num_frames is None else num_frames, 2, 100_000)

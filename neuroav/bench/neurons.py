@@ -21,7 +21,6 @@ spikes differ       share of the spikes that are not ours
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +37,7 @@ from neuroav.bench.peaks import start_peak
 from neuroav.bench.rows import check_options, head, left_out, timed_row, write_report
 from neuroav.bench.sparse import SparseCase
 from neuroav.bench.timing import Crew, Job, Runner, Timed, time_side_by_side
+from neuroav.processes import num_cores
 from neuroav.progress import Progress
 
 SHAPES = ((4, 64, 512), (16, 64, 512), (16, 64, 4096), (64, 64, 512))
@@ -349,7 +349,7 @@ def neurons_bench_command(
     Raises:
         InputError: If an argument is out of range or an output can't be written.
     """
-    threads = threads if threads is not None else min(2, os.cpu_count() or 1)
+    threads = threads if threads is not None else min(2, num_cores())
     repeats = 7 if repeats is None else repeats
     check_options("neuroav bench neurons", threads, repeats, (json_path, out))
     planned, skipped = groups(threads, with_peers, compiled)
