@@ -92,7 +92,8 @@ def main(arguments: argparse.Namespace) -> None:
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     if not arguments.collect:
-        cells = list(product(arguments.ambience, arguments.seeds, arguments.splits, arguments.biases))
+        grid = product(arguments.seeds, arguments.ambience, arguments.splits, arguments.biases)  # all points grow alike
+        cells = [(ambience, seed, split, bias) for seed, ambience, split, bias in grid]
         wanted = sorted(jobs(folder, cells), key=lambda job: job[0].name not in DRAWN)
         left = [each for each, path in wanted if not (path / "results.json").exists()]
         hours = sum(CORE_SECONDS.get(each.name, MDFT_SECONDS) for each in left) / 3600 / arguments.workers

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -473,7 +474,7 @@ def training_curves(curves: Mapping[str, tuple[Array, Array]], name: str) -> Plo
         name: The quantity.
     """
     with _style():
-        figure = _figure(4.6, 2.9, layout="constrained")
+        figure = _figure(4.6, 2.5 + 0.2 * math.ceil(len(curves) / 2), layout="constrained")  # room for the legend
         ax = figure.subplots()
         for i, (model, (step, value)) in enumerate(curves.items()):
             known = np.isfinite(value) if value.ndim == 1 else np.isfinite(value).all(0)

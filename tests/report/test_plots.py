@@ -36,6 +36,12 @@ def drawn():
     return {name: make() for name, make in DRAWINGS.items()}
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_legend_of_many_models_leaves_their_curves_room():
+    curves = {f"a model with a long name {i}": (np.arange(9), np.arange(9.0) + i) for i in range(28)}
+    assert "model with a long name 27" in plots.training_curves(curves, "loss").alt
+
+
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_svg_is_well_formed_and_follows_the_page(drawn, name):
     plot = drawn[name]
