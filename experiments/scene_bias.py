@@ -8,7 +8,8 @@ Settings: MotionScenes ``small``, width 128, one stage, 300 steps of 64 clips, A
           quarters, as in ``compare.py``; every system sees the same batches. SACMA and TCaF, the strongest systems
           there that read no events, have 2 layers.
 Writes:   ``experiments/results/scene_bias.json``, ``.md`` and ``.svg``: HM at the validated and at the oracle beta, and
-          the share of shuffled clips given a class whose preferred scene is the one shown.
+          the share of shuffled clips given a class whose preferred scene is the one shown; ``scene_bias_ablations.svg``
+          has MDFT beside its ablations.
 """
 
 import argparse
@@ -121,7 +122,10 @@ def collect(folder: Path) -> None:
         sys.exit(f"no finished run in {folder}")
     save_json(RESULTS / "scene_bias.json", {"versions": versions, "rows": rows})
     text = markdown(rows)
-    for name, content in (("scene_bias.md", text), ("scene_bias.svg", figure(rows))):
+    contents = {"scene_bias.md": text, "scene_bias.svg": figure(rows)}
+    if any(row["model"] in ABLATIONS for row in rows):
+        contents["scene_bias_ablations.svg"] = figure(rows, (DRAWN[0], *ABLATIONS))
+    for name, content in contents.items():
         with replacing(RESULTS / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
     sys.stdout.write(text)
@@ -179,7 +183,7 @@ def layer_cells(rows: list[dict]) -> list[str]:
 # ----------------------------------------------------------------------------------------------------------- the figure
 
 
-def figure(rows: list[dict]) -> str:
+def figure(rows: list[dict], names: Sequence[str] = DRAWN) -> str:
     """HM and the follows-the-scene share against scene bias, a line a system, as SVG; a row of panels per ambience."""
     import io
 
@@ -194,7 +198,7 @@ def figure(rows: list[dict]) -> str:
         grid = drawing.subplots(len(ambiences), len(panels), squeeze=False, sharex=True)
         for row, ambience in zip(grid, ambiences, strict=True):
             for ax, (key, test_set, title) in zip(row, panels, strict=True):
-                for i, model in enumerate(DRAWN):
+                for i, model in enumerate(names):
                     draw_line(ax, rows, ambience, test_set, model, key, i)
                 ax.set(title=title + (", ambience gives the scene away" if ambience else ""), ylim=(0, None))
                 if key == "follows_scene":
@@ -224,7 +228,7 @@ def draw_line(ax: Any, rows: list[dict], ambience: float, test_set: str, model: 
     found = [(bias, same) for bias, same in found if same]
     if not found:
         return
-    x = np.array([bias for bias, _ in found]) + 0.004 * (i - len(DRAWN) / 2)
+    x = np.array([bias for bias, _ in found]) + 0.004 * (i - 3)  # side by side
     values = [[100 * row[key] for row in same] for _, same in found]
     means = [statistics.mean(each) for each in values]
     bars = [statistics.stdev(each) if len(each) > 1 else 0.0 for each in values]

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -58,6 +59,29 @@ def test_the_figure_has_a_row_of_panels_for_each_ambience(grid: ModuleType):
     both = grid.figure(rows + [{**each, "ambience": 1.0} for each in rows])
     assert one.count('id="axes_') == 3
     assert both.count('id="axes_') == 6
+
+
+def test_what_is_finished_is_collected(grid: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(grid, "RESULTS", tmp_path / "results")
+    (tmp_path / "results").mkdir()
+
+    def finish(number: int) -> set[str]:
+        for experiment, path in list(grid.jobs(tmp_path, [(1.0, 2, 1, 0.75)]))[:number]:
+            scores = row(experiment.name, 0.75, 0.5, seed=2) | {"recall": {"x": 1.0}}
+            where = ("ambience", "split", "scene_bias")  # a run doesn't know its place in the grid
+            results = {"versions": {"torch": "2"}, "rows": [{k: v for k, v in scores.items() if k not in where}]}
+            path.mkdir(parents=True, exist_ok=True)
+            (path / "results.json").write_text(json.dumps(results))
+        grid.collect(tmp_path)
+        return {path.name for path in (tmp_path / "results").iterdir()}
+
+    drawn = {"scene_bias.json", "scene_bias.md", "scene_bias.svg"}
+    assert finish(2) == drawn
+    assert finish(11) == drawn | {"scene_bias_ablations.svg"}
+    found = json.loads((tmp_path / "results" / "scene_bias.json").read_text())
+    assert len(found["rows"]) == 11
+    assert all((r["ambience"], r["split"], r["scene_bias"], r["seed"]) == (1.0, 1, 0.75, 2) for r in found["rows"])
+    assert all("recall" not in each for each in found["rows"])
 
 
 def test_nothing_finished_and_values_outside_the_grid_are_refused(grid: ModuleType, tmp_path: Path):
