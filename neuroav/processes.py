@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +25,7 @@ def map_processes(
     """
     waiting = iter(items)
     pending: deque[tuple[Any, Future]] = deque()
-    pool = _pool(workers, preload)
+    pool = process_pool(workers, preload)
     try:
         while True:
             while len(pending) < ahead * workers and (item := next(waiting, None)) is not None:
@@ -37,7 +38,7 @@ def map_processes(
             except BrokenProcessPool:
                 pool.shutdown()
                 result = _alone(function, item, preload)
-                pool = _pool(workers, preload)
+                pool = process_pool(workers, preload)
                 pending = deque((i, f if _finished(f) else _submit(pool, function, i)) for i, f in pending)
             yield item, result
     finally:
@@ -62,12 +63,35 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _pool(workers: int, preload: Sequence[str]) -> ProcessPoolExecutor:
+def process_pool(workers: int, preload: Sequence[str] = ()) -> ProcessPoolExecutor:
+    """Return a pool of single-threaded processes that end with this one and leave interrupts to it.
+
+    Modules in ``preload`` are imported once for all workers, by a process that does not look for them in the working
+    directory: a folder ``neuroav`` or a file ``torch.py`` that lies there is never taken for the installed package.
+    """
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if context.get_start_method() == "forkserver":
+        from multiprocessing import forkserver
+
         context.set_forkserver_preload(list(preload))
+        with _safe_path():
+            forkserver.ensure_running()
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Have interpreters that are started meanwhile leave the working directory out of ``sys.path``."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _start_worker() -> None:
@@ -100,7 +124,7 @@ def _finished(future: Future) -> bool:
 
 
 def _alone(function: Callable[[Any], Any], item: Any, preload: Sequence[str]) -> Any:
-    with _pool(1, preload) as pool:
+    with process_pool(1, preload) as pool:
         try:
             return pool.submit(function, item).result()
         except BrokenProcessPool:

@@ -15,10 +15,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ from neuroav.gzsl.metrics import confusion_matrix, follows_scene_share
 from neuroav.gzsl.protocol import GZSLResult, evaluate_gzsl
 from neuroav.gzsl.scores import calibrated_prediction
 from neuroav.nn.numbers import Float32
-from neuroav.processes import num_cores, took_lock
+from neuroav.processes import num_cores, process_pool, took_lock
 from neuroav.progress import Progress
 from neuroav.report.saved import join, read_arrays
 from neuroav.task import Task, prepare
@@ -559,10 +559,9 @@ def run_many(
             raise fail(str(path), "a finished run of the same experiment", "one of another", OTHER)
     trained = {_training(e): p for e, p in experiments if e.numbers == Float32()}
     pending.sort(key=lambda job: job[0].numbers != Float32())
-    context = get_context("forkserver" if sys.platform == "linux" else "spawn")
-    with Progress(title, total=total, unit="epoch") as bar, ProcessPoolExecutor(max(1, workers), context) as pool:
-        futures: list[Future[None]] = [
-            pool.submit(_run_single_threaded, e, p, trained.get(_training(e))) for e, p in pending
+    with Progress(title, total=total, unit="epoch") as bar, process_pool(max(1, workers), [__name__]) as pool:
+        futures: list[Future[dict[str, Any]]] = [
+            pool.submit(run_experiment, e, p, trained=trained.get(_training(e))) for e, p in pending
         ]
         try:
             unfinished = set(futures)
@@ -602,11 +601,6 @@ def run_comparison(comparison: Comparison, out: Path, workers: int) -> dict[str,
 def _training(experiment: Experiment) -> str:
     """Everything that training depends on."""
     return json.dumps(to_json(replace(experiment, name="", numbers=Float32())))
-
-
-def _run_single_threaded(experiment: Experiment, out: Path, trained: Path | None) -> None:
-    torch.set_num_threads(1)
-    run_experiment(experiment, out, trained=trained)
 
 
 def _finished_epochs(folders: Sequence[Path]) -> int:

@@ -1,7 +1,6 @@
 """Extraction from folders of clips written here with PyAV: content, order, bad files, resumption, refusals."""
 
 import json
-import math
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from neuroav.checks import InputError
 from neuroav.cli import main
 from neuroav.data import extract
 from neuroav.data.classic import describe_clip
-from neuroav.data.extract import extract_command, map_processes, read_labels
+from neuroav.data.extract import extract_command, read_labels
 from neuroav.data.store import Store
 from neuroav.events.io import read_clip
 
@@ -194,21 +193,6 @@ def test_if_no_clip_can_be_read_nothing_is_written_but_the_reasons(folder, input
         extract_command(str(folder), out=str(tmp_path / "s.h5"), json_path=str(tmp_path / "s.json"), **inputs)
     assert list(json.loads((tmp_path / "s.json").read_text())["left_out"]) == ["text.mp4", "cut.mp4"]
     assert not list(tmp_path.glob("s.h5*"))
-
-
-def test_a_worker_that_dies_takes_no_other_item_with_it():
-    slow, deadly = "__import__('time').sleep(0.5) or 'slow'", "__import__('os')._exit(1)"
-    results = dict(map_processes(eval, [slow, deadly, "2", "3"], workers=2))
-    assert "died" in results.pop(deadly)
-    assert results == {slow: "slow", "2": 2, "3": 3}
-
-
-def test_results_come_in_order_from_a_bounded_number_ahead():
-    taken = []
-    results = map_processes(math.sqrt, (taken.append(i) or i for i in range(40)), workers=2, ahead=3)
-    assert next(results) == (0, 0.0)
-    assert len(taken) == 6
-    assert [value for _, value in results] == [math.sqrt(i) for i in range(1, 40)]
 
 
 @pytest.mark.parametrize(
