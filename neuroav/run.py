@@ -36,6 +36,7 @@ from neuroav.gzsl.curve import bootstrap_intervals, seen_unseen_curve
 from neuroav.gzsl.metrics import confusion_matrix, follows_scene_share
 from neuroav.gzsl.protocol import GZSLResult, evaluate_gzsl
 from neuroav.gzsl.scores import calibrated_prediction
+from neuroav.kernels import cpu
 from neuroav.nn.numbers import Float32
 from neuroav.processes import num_cores, process_pool, took_lock
 from neuroav.progress import Progress
@@ -153,6 +154,12 @@ def warn_of_silence(where: str, layers: list[dict[str, Any]]) -> None:
                 f"WARNING {where}: {layer['dead_share']:.0%} of the neurons of layer {layer['name']} never fire "
                 f"(threshold {layer['theta_mean']:.3g}). Lower the threshold's v0 or check the inputs.\n"
             )
+
+
+def warn_of_reference(where: str) -> None:
+    """Say on stderr that neurons run without their compiled kernels, which nobody asked for."""
+    if cpu.missing():
+        sys.stderr.write(f"{where}: slower than need be: {cpu.describe()}\n")
 
 
 def warn_of_no_choice(where: str, clips: int) -> None:
@@ -521,7 +528,6 @@ def training_curves(experiment: Experiment, out: Path) -> dict[str, np.ndarray]:
 
 def versions() -> dict[str, str]:
     """Versions, commit and machine, as saved with each run."""
-    from neuroav.kernels import cpu
 
     root = Path(__file__).resolve().parents[1]
     git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
@@ -557,6 +563,8 @@ def run_many(
     for experiment, path in experiments:
         if (experiment, path) not in pending and not same(read_experiment(path / "config.json"), experiment):
             raise fail(str(path), "a finished run of the same experiment", "one of another", OTHER)
+    if pending:
+        warn_of_reference(title)
     trained = {_training(e): p for e, p in experiments if e.numbers == Float32()}
     pending.sort(key=lambda job: job[0].numbers != Float32())
     with Progress(title, total=total, unit="epoch") as bar, process_pool(max(1, workers), [__name__]) as pool:
@@ -641,6 +649,8 @@ def run_command(
             return 0
         sys.stderr.write(f"{folder} holds this experiment's finished run; nothing was trained.\n")
         return _show(load_json(folder / "results.json"), folder, json_path)
+    if is_first():
+        warn_of_reference(experiment.name)
     with ExitStack() as stack:
         watches = [stack.enter_context(watching(experiment.name, quiet=not is_first()))]
         if tensorboard and is_first():

@@ -26,6 +26,7 @@ from neuroav.data.class_vectors import Optimised
 from neuroav.data.motionscenes import MotionScenesConfig, class_names
 from neuroav.data.sample import AsStored, Statistics
 from neuroav.data.windows import Crops
+from neuroav.kernels import cpu
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FixedThreshold, LayerTrace, SpikingLayers
 from neuroav.nn.losses import HeadsConfig
@@ -396,6 +397,14 @@ def test_every_evaluation_says_how_its_layers_spike(folders):
             assert 0 <= layer["rate"] <= 1
             assert 0 <= layer["dead_share"] <= 1
             assert layer["theta_std"] > 0
+
+
+def test_a_missing_extension_is_said_unless_it_was_asked_for(capsys, monkeypatch):
+    monkeypatch.setattr(cpu, "module", None)
+    for asked, said in (("", 1), ("reference", 0)):
+        monkeypatch.setenv("NEUROAV_KERNELS", asked)
+        run.warn_of_reference("mdft")
+        assert capsys.readouterr().err.count("mdft: slower than need be: ") == said
 
 
 def test_a_mostly_dead_layer_is_said_loudly(capsys):

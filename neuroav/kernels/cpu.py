@@ -35,3 +35,8 @@ def describe() -> str:
 def available() -> bool:
     """True when the C++ extension is in use."""
     return module is not None
+
+
+def missing() -> bool:
+    """True when the C++ extension is not in use although nobody asked for the reference."""
+    return not available() and os.environ.get("NEUROAV_KERNELS", "") != "reference"
