@@ -567,7 +567,9 @@ def run_many(
         warn_of_reference(title)
     trained = {_training(e): p for e, p in experiments if e.numbers == Float32()}
     pending.sort(key=lambda job: job[0].numbers != Float32())
-    with Progress(title, total=total, unit="epoch") as bar, process_pool(max(1, workers), [__name__]) as pool:
+    done = _finished_epochs([p for _, p in experiments])
+    bar = Progress(title, total=total, unit="epoch", done=done)
+    with bar, process_pool(max(1, workers), [__name__]) as pool:
         futures: list[Future[dict[str, Any]]] = [
             pool.submit(run_experiment, e, p, trained=trained.get(_training(e))) for e, p in pending
         ]

@@ -15,6 +15,14 @@ def test_a_line_says_how_much_is_done_and_how_long_the_rest_takes(monkeypatch, c
     assert second == "clips: 8/8 clip (0.4/s, 20 s, found 3)"
 
 
+def test_what_an_earlier_run_has_done_says_nothing_of_the_speed(monkeypatch, capsys):
+    seconds = iter([0.0, 10.0, 10.0, 20.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(seconds))
+    with Progress("clips", total=100, unit="clip", done=90) as bar:
+        bar.update(2)
+    assert capsys.readouterr().err.splitlines()[0] == "clips: 92/100 clip (0.2/s, 10 s, 40 s left)"
+
+
 def test_no_end_is_guessed_where_none_is_known(capsys):
     with Progress("clips", every_s=0.0) as bar:
         bar.update()

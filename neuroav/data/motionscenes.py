@@ -324,18 +324,16 @@ def generate(
     workers = num_cores() if workers is None else workers
     check_range("generate", "workers", workers, 1)
     jobs = list_jobs(config)
-    with (
-        StoreWriter(
-            path,
-            class_names=class_names(),
-            class_vectors=class_vectors(config.seed),
-            settings={"data_set": "motionscenes", **asdict(config)},
-            provenance={"generator": "neuroav.data.motionscenes", "version": __version__},
-        ) as writer,
-        Progress("MotionScenes", total=len(jobs), unit="clip", quiet=quiet) as bar,
-    ):
-        left = [job for job in jobs if job.name not in writer.done]
-        bar.update(len(jobs) - len(left))
+    writer = StoreWriter(
+        path,
+        class_names=class_names(),
+        class_vectors=class_vectors(config.seed),
+        settings={"data_set": "motionscenes", **asdict(config)},
+        provenance={"generator": "neuroav.data.motionscenes", "version": __version__},
+    )
+    left = [job for job in jobs if job.name not in writer.done]
+    bar = Progress("MotionScenes", total=len(jobs), unit="clip", quiet=quiet, done=len(jobs) - len(left))
+    with writer, bar:
         for record in _describe_all(left, workers):
             writer.write(record)
             bar.update()

@@ -289,13 +289,12 @@ def generate(config: SyntheticConfig, path: str | os.PathLike[str], *, quiet: bo
         "class_vectors": config.vectors or "simulated",
     }
     settings = settings_of(config)
-    with (
-        StoreWriter(path, class_names=names, class_vectors=vectors, settings=settings, provenance=provenance) as writer,
-        Progress(settings["simulated"], total=len(clips), unit="clip", quiet=quiet) as bar,
-    ):
-        for clip in clips:
-            if _name(names[clip.label], clip) not in writer.done:
-                writer.write(world.record(clip, names[clip.label]))
+    writer = StoreWriter(path, class_names=names, class_vectors=vectors, settings=settings, provenance=provenance)
+    left = [clip for clip in clips if _name(names[clip.label], clip) not in writer.done]
+    bar = Progress(settings["simulated"], total=len(clips), unit="clip", quiet=quiet, done=len(clips) - len(left))
+    with writer, bar:
+        for clip in left:
+            writer.write(world.record(clip, names[clip.label]))
             bar.update()
 
 
