@@ -29,12 +29,12 @@ from neuroav.config import Comparison, Data, Experiment, MotionScenesData, Simul
 from neuroav.data.class_vectors import AsGiven, Optimised
 from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.data.synthetic import SyntheticConfig
+from neuroav.files import load_json, save_json
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FeatureEvents, MLPLayers
 from neuroav.models import cards
 from neuroav.nn.losses import HeadsConfig
 from neuroav.report.tables import format_markdown, results_table
-from neuroav.train.checkpoint import load_json, save_json
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
 

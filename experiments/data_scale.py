@@ -25,9 +25,9 @@ from neuroav.bench.machine import machine, resident_bytes
 from neuroav.config import SimulatedData
 from neuroav.data.sample import Statistics, in_batch_negatives
 from neuroav.data.synthetic import SyntheticConfig
+from neuroav.files import save_json
 from neuroav.mdft.model import FeatureEvents, MDFTConfig
 from neuroav.task import Task, prepare
-from neuroav.train.checkpoint import save_json
 from neuroav.train.step import draw
 
 RESULTS = Path(__file__).parent / "results"

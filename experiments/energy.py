@@ -22,12 +22,12 @@ from typing import Any
 from neuroav.config import Comparison, Experiment, MotionScenesData
 from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.energy.curve import estimate_curves
+from neuroav.files import load_json
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FixedThreshold, SpikingLayers
 from neuroav.nn.losses import HeadsConfig
 from neuroav.nn.numbers import Int8
 from neuroav.report.tradeoff import curve_plot
-from neuroav.train.checkpoint import load_json
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
 from neuroav.twins import twins

@@ -13,8 +13,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from neuroav.files import save_json
 from neuroav.run import versions
-from neuroav.train.checkpoint import save_json
 
 RESULT = Path(__file__).parent / "results" / "events_memory.json"
 SIZE, RATE = (120, 160), 25

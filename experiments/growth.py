@@ -21,11 +21,11 @@ from neuroav.bench.machine import machine
 from neuroav.config import SimulatedData
 from neuroav.data.sample import ClipData, Statistics, in_batch_negatives
 from neuroav.data.synthetic import SyntheticConfig, generate
+from neuroav.files import save_json
 from neuroav.mdft.model import FeatureEvents, MDFTConfig
 from neuroav.nn.losses import HeadsConfig
 from neuroav.progress import Progress
 from neuroav.task import prepare
-from neuroav.train.checkpoint import save_json
 from neuroav.train.optim import adam
 
 RESULTS = Path(__file__).parent / "results"

@@ -15,6 +15,7 @@ from scene_bias_small import BIASES, RESULTS, SEEDS
 from neuroav.config import Experiment, MotionScenesData
 from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.demo import DIM, LENGTH
+from neuroav.files import save_json
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import (
     AnchoredThreshold,
@@ -26,7 +27,6 @@ from neuroav.mdft.motion import (
 )
 from neuroav.nn.losses import HeadsConfig, PrintedWords
 from neuroav.run import run_many
-from neuroav.train.checkpoint import save_json
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
 

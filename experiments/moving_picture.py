@@ -16,8 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from neuroav.files import replacing
 from neuroav.report.plots import INKS, STYLE
-from neuroav.train.checkpoint import replacing
 
 RESULTS = Path(__file__).parent / "results"
 LAYER = "video.0"

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from neuroav.bench import sensor
+from neuroav.files import save_json
 from neuroav.run import versions
-from neuroav.train.checkpoint import save_json
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -27,13 +27,13 @@ from compare import SMALLER, TRAIN
 from neuroav.config import Experiment, MotionScenesData
 from neuroav.data.motionscenes import MotionScenesConfig, generate
 from neuroav.demo import DIM, controls, slug
+from neuroav.files import load_json, replacing, save_json
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FixedThreshold, NoEvents
 from neuroav.models import cards
 from neuroav.processes import num_cores
 from neuroav.report.plots import DASHES, INKS, MARKERS, SERIES, STYLE
 from neuroav.run import run_many
-from neuroav.train.checkpoint import load_json, replacing, save_json
 
 RESULTS = Path(__file__).parent / "results"
 BIASES = (0.0, 0.25, 0.5, 0.75, 0.9)

@@ -15,8 +15,8 @@ from scene_bias import figure, layer_cells, spread
 from neuroav.config import MotionScenesData
 from neuroav.data.motionscenes import MotionScenesConfig, generate
 from neuroav.demo import DIM, LENGTH, controls
+from neuroav.files import save_json
 from neuroav.run import run_many
-from neuroav.train.checkpoint import save_json
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
 

@@ -20,9 +20,9 @@ from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.store import LoadedClips
 from neuroav.data.vectors import ClassVectors
 from neuroav.data.words import FileWords, NoWords, SceneWords, TypedClass, Vocabulary, find_classes, split_names
+from neuroav.files import load_json, save_json
 from neuroav.run import competing, distances, load_model
 from neuroav.task import Task, prepare
-from neuroav.train.checkpoint import load_json, save_json
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.data.sample import AsStored, Standardised
 from neuroav.data.synthetic import SyntheticConfig
 from neuroav.data.windows import Crops, WholeClips
+from neuroav.files import load_json
 from neuroav.nn.numbers import Float32, Numbers
-from neuroav.train.checkpoint import load_json
 from neuroav.train.loop import TrainConfig
 
 

@@ -10,11 +10,11 @@ from typing import Any
 from neuroav.checks import check_range, fail
 from neuroav.config import Comparison, Experiment, MotionScenesData
 from neuroav.data.motionscenes import MotionScenesConfig, generate
+from neuroav.files import load_json, save_json
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import MLPLayers
 from neuroav.nn.losses import HeadsConfig
 from neuroav.run import checked_workers, made, run_comparison
-from neuroav.train.checkpoint import load_json, save_json
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
 

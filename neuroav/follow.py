@@ -17,7 +17,7 @@ from neuroav.data.classic import FRAME_SIZE
 from neuroav.data.extract import SETTINGS
 from neuroav.data.live import Live, Running, live_video
 from neuroav.data.words import TypedClass
-from neuroav.train.checkpoint import save_json
+from neuroav.files import save_json
 
 
 @dataclass(frozen=True)

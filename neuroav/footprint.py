@@ -28,13 +28,13 @@ from neuroav.energy.latency import in_turns
 from neuroav.energy.measure import Measured, Meter, Plan, Subject, measure
 from neuroav.energy.meters import meters_for
 from neuroav.energy.report import Row, checklist, count_rows
+from neuroav.files import load_json, replacing, save_json
 from neuroav.mdft.model import MDFT
 from neuroav.mdft.motion import SpikingLayers
 from neuroav.mdft.sparse import layer_pairs, spike_driven
 from neuroav.nn.numbers import Float32
 from neuroav.progress import Progress
 from neuroav.task import Task, prepare
-from neuroav.train.checkpoint import load_json, replacing, save_json
 from neuroav.train.seed import seed_torch
 from neuroav.twins import twins
 

@@ -32,6 +32,7 @@ from neuroav.config import Comparison, Experiment, load_experiment, read_experim
 from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.types import Batch, Classes
 from neuroav.example import Competing, embedding_arrays, example_arrays
+from neuroav.files import TEMPORARY, load_json, replacing, save_json, writing
 from neuroav.gzsl.curve import bootstrap_intervals, seen_unseen_curve
 from neuroav.gzsl.metrics import confusion_matrix, follows_scene_share
 from neuroav.gzsl.protocol import GZSLResult, evaluate_gzsl
@@ -42,7 +43,7 @@ from neuroav.processes import num_cores, process_pool, took_lock
 from neuroav.progress import Progress
 from neuroav.report.saved import join, read_arrays
 from neuroav.task import Task, prepare
-from neuroav.train.checkpoint import TEMPORARY, load_json, load_tensors, replacing, save_json, save_tensors, writing
+from neuroav.train.checkpoint import load_tensors, save_tensors
 from neuroav.train.display import watching
 from neuroav.train.group import ALONE, Group, is_first, joined
 from neuroav.train.log import JsonLines, TensorBoard, Watch
@@ -567,8 +568,8 @@ def run_many(
         warn_of_reference(title)
     trained = {_training(e): p for e, p in experiments if e.numbers == Float32()}
     pending.sort(key=lambda job: job[0].numbers != Float32())
-    done = _finished_epochs([p for _, p in experiments])
-    bar = Progress(title, total=total, unit="epoch", done=done)
+    before = _finished_epochs([p for _, p in experiments])
+    bar = Progress(title, total=total, unit="epoch", done=before)
     with bar, process_pool(max(1, workers), [__name__]) as pool:
         futures: list[Future[dict[str, Any]]] = [
             pool.submit(run_experiment, e, p, trained=trained.get(_training(e))) for e, p in pending

@@ -26,12 +26,13 @@ from neuroav.data.motionscenes import MotionScenesConfig, class_vectors, phrase_
 from neuroav.data.render import render_clip
 from neuroav.data.store import Store, StoreWriter
 from neuroav.events.video import read_clip
+from neuroav.files import load_json, save_json
 from neuroav.gzsl.scores import calibrated_prediction
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import SpikingLayers
 from neuroav.nn.losses import HeadsConfig
 from neuroav.run import distances, run_experiment
-from neuroav.train.checkpoint import load_json, load_tensors, save_json, save_tensors
+from neuroav.train.checkpoint import load_tensors, save_tensors
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
 

@@ -19,10 +19,10 @@ from neuroav.data.class_vectors import Optimised
 from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.data.windows import Crops
 from neuroav.energy.measure import MeterError, Plan
+from neuroav.files import load_json
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FeatureEvents, MLPLayers, SpikingLayers
 from neuroav.nn.losses import HeadsConfig
-from neuroav.train.checkpoint import load_json
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
 

@@ -26,12 +26,13 @@ from neuroav.data.class_vectors import Optimised
 from neuroav.data.motionscenes import MotionScenesConfig, class_names
 from neuroav.data.sample import AsStored, Statistics
 from neuroav.data.windows import Crops
+from neuroav.files import load_json, save_json
 from neuroav.kernels import cpu
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FixedThreshold, LayerTrace, SpikingLayers
 from neuroav.nn.losses import HeadsConfig
 from neuroav.nn.synthesis import SoftmaxConfig
-from neuroav.train.checkpoint import load_json, load_tensors, save_json, save_tensors
+from neuroav.train.checkpoint import load_tensors, save_tensors
 from neuroav.train.log import Watch
 from neuroav.train.loop import OneStage, TrainConfig, TwoStage
 from neuroav.train.optim import Step

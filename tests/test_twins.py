@@ -14,13 +14,14 @@ from neuroav.checks import InputError
 from neuroav.cli import main
 from neuroav.config import Experiment, MotionScenesData, from_json, to_json
 from neuroav.data.motionscenes import MotionScenesConfig
+from neuroav.files import load_json
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FixedThreshold, MLPLayers, SpikingLayers
 from neuroav.nn.activation import GELU, Levels, ReLU
 from neuroav.nn.losses import HeadsConfig
 from neuroav.nn.numbers import BFloat16, Float32, Int8, Int8Linear, quantised_rows
 from neuroav.task import prepare
-from neuroav.train.checkpoint import load_json, load_tensors
+from neuroav.train.checkpoint import load_tensors
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
 from neuroav.twins import twins

@@ -24,7 +24,7 @@ from neuroav.bench.protocol import protocol_bench_command
 from neuroav.bench.rows import check_options, head, left_out, write_report
 from neuroav.bench.train import train_bench_command
 from neuroav.checks import NeuroavError
-from neuroav.train.checkpoint import load_json
+from neuroav.files import load_json
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "events": events_bench_command,

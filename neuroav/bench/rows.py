@@ -25,7 +25,7 @@ from typing import Any
 from neuroav.bench.clips import Frames
 from neuroav.bench.timing import Job, Timed
 from neuroav.checks import check_range, fail
-from neuroav.train.checkpoint import replacing, save_json
+from neuroav.files import replacing, save_json
 
 LIST, FUSED, GATHERED, FILE = "list", "fused", "gathered", "file to HDF5"
 

@@ -260,7 +260,7 @@ def validate_command(out: str | None = None, json_path: str | None = None, recor
     failed += [row["what"] for row in (*figures["parity"], *_sensor_rows(sensor)) if row["passed"] is False]
     sys.stdout.write(_summary(figures, failed))
     if json_path is not None:
-        from neuroav.train.checkpoint import save_json
+        from neuroav.files import save_json
 
         save_json(Path(json_path), figures)
     if out is not None:
@@ -301,7 +301,7 @@ def _summary(figures: dict[str, Any], failed: list[str]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    from neuroav.train.checkpoint import replacing
+    from neuroav.files import replacing
 
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

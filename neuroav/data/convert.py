@@ -28,6 +28,7 @@ from neuroav.data.readers import (
 from neuroav.data.splits import PARTS
 from neuroav.data.store import ClipRecord, Store, StoreWriter, check_complete
 from neuroav.data.synthetic import class_list
+from neuroav.files import save_json
 from neuroav.progress import Progress
 
 LAYOUTS: dict[str, Layout] = {"avca": AVERAGED, "tcaf": SEQUENCES}
@@ -157,10 +158,7 @@ def convert_command(
     figures = _figures(tree, out) | {"seconds": time.monotonic() - start}
     sys.stdout.write("\n".join(_lines(out, figures)) + "\n")
     if json_path is not None:
-        from neuroav.events.io import renamed_when_done
-
-        with renamed_when_done(json_path) as temporary:
-            temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        save_json(Path(json_path), figures)
     return 0
 
 

@@ -31,6 +31,7 @@ from neuroav.data.encoders.choice import (
 from neuroav.data.splits import PARTS
 from neuroav.data.store import ClipRecord, Store, StoreWriter, check_complete
 from neuroav.data.word_vectors import find_vectors
+from neuroav.files import save_json
 from neuroav.processes import map_processes, num_cores
 from neuroav.progress import Progress
 
@@ -297,7 +298,8 @@ def extract_command(
             describe = partial(describe_file, video=video, audio=audio, align=align)
             left_out = _describe_all(Path(folder), rows, writer, num_workers, describe, cluster)
             if not writer.done:
-                _write_json(json_path, {"rows": [], "left_out": left_out, "silent": []})
+                if json_path is not None:
+                    save_json(Path(json_path), {"rows": [], "left_out": left_out, "silent": []})
                 reasons = "; ".join(f"{file}: {reason}" for file, reason in list(left_out.items())[:_SHOWN])
                 raise fail(out, "at least one clip that can be described", f"none of {len(rows)} ({reasons})")
     _report(out, rows, left_out, time.monotonic() - start, json_path)
@@ -436,12 +438,5 @@ def _report(
         "seconds": seconds,
         "bytes": size,
     }
-    _write_json(json_path, report)
-
-
-def _write_json(path: str | None, report: dict[str, Any]) -> None:
-    if path is None:
-        return
-    temporary = Path(f"{path}.tmp")
-    temporary.write_text(json.dumps(report, indent=1) + "\n")
-    os.replace(temporary, path)
+    if json_path is not None:
+        save_json(Path(json_path), report)

@@ -13,7 +13,6 @@ something of unseen ones.
 from __future__ import annotations
 
 import csv
-import json
 import os
 import sys
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from neuroav.checks import check_choice, check_range, fail
 from neuroav.data.splits import PARTS
 from neuroav.data.store import ClipRecord, Store, StoreWriter, settings_difference
 from neuroav.data.word_vectors import find_vectors
+from neuroav.files import save_json
 from neuroav.progress import Progress
 
 LISTS = Path(__file__).with_name("lists")
@@ -384,8 +384,5 @@ def simulate_command(
         "class vectors: {class_vectors}; {size:.2f} GB\n".format(out=out, size=figures["bytes"] / 1e9, **figures)
     )
     if json_path is not None:
-        from neuroav.events.io import renamed_when_done
-
-        with renamed_when_done(json_path) as temporary:
-            temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        save_json(Path(json_path), figures)
     return 0

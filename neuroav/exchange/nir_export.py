@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuroav.checks import OutputError, check_choice, check_range, fail
+from neuroav.checks import check_choice, check_range, fail
 from neuroav.exchange.peers import check_plain, peer, span
+from neuroav.files import replacing
 from neuroav.neurons.lif import LIF, LIFLayer
 
 Mode = Literal["exact", "normalised", "frozen"]
@@ -85,15 +85,8 @@ def write_nir(path: str | Path, graph: Any) -> None:
     Raises:
         OutputError: If the file can't be written; nothing is left behind.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(Path(path)) as temporary:
         nir_package().write(temporary, graph)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise fail("write_nir", f"a place to write {path}", str(error), kind=OutputError) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class _Builder:

@@ -16,7 +16,7 @@ from neuroav.events.preview import COLOURS, SMALLEST_HEIGHT, draw_events
 from neuroav.events.sink import FileSink
 from neuroav.events.types import EventState
 from neuroav.events.video import VideoReader, opened, video_info
-from neuroav.train.checkpoint import replacing
+from neuroav.files import replacing
 
 LARGEST_HEIGHT = 480  # larger pictures are made smaller
 CLOCK_HZ = 90_000

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from neuroav.checks import NeuroavError, fail
+from neuroav.files import replacing
 from neuroav.report import plots, tables
 from neuroav.report.classes import classes_section, gains_section
 from neuroav.report.embedding import embedding_section
@@ -20,7 +21,6 @@ from neuroav.report.page import Section, callout, figure_html, grid, page, table
 from neuroav.report.player import clip_section
 from neuroav.report.saved import Array, Run, read_run
 from neuroav.report.tables import Quantity
-from neuroav.train.checkpoint import replacing
 
 SEEDS = " Lines are means over seeds; the shaded area reaches from the lowest to the highest."
 LOGGED = {"loss": ("Training loss", 1), "val_hm": ("Validation HM (percent)", 100)}  # title and scale of what runs log

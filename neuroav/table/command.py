@@ -10,6 +10,7 @@ from typing import Any
 
 from neuroav.checks import InputError, check_choice, fail, nearest
 from neuroav.config import Comparison
+from neuroav.files import load_json, save_json
 from neuroav.processes import num_cores
 from neuroav.report.published import published, published_keys
 from neuroav.run import checked_workers, finished, made, run_comparison
@@ -17,7 +18,6 @@ from neuroav.table.plan import comparison, expected_seconds, experiments_folder,
 from neuroav.table.result import Job, show
 from neuroav.table.size import SIZES
 from neuroav.table.source import choose_sources
-from neuroav.train.checkpoint import load_json, save_json
 
 WHERE = "neuroav table"
 SEEDS = "0,1,2,3,4"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from neuroav.config import Comparison, MotionScenesData, SimulatedData
+from neuroav.files import replacing, save_json
 from neuroav.report.beside import Line, beside_table, format_long_csv, lines, order, records, scenes_table
 from neuroav.report.html import Section, page, table_html, write_report
 from neuroav.report.latex import format_latex
@@ -17,7 +18,6 @@ from neuroav.report.published import PublishedTable
 from neuroav.report.tables import TEST_SETS, Table, format_markdown, format_text, sets_in
 from neuroav.run import versions
 from neuroav.table.source import Source
-from neuroav.train.checkpoint import replacing, save_json
 
 
 @dataclass(frozen=True)

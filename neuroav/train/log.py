@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from neuroav.checks import fail
-from neuroav.train.checkpoint import writing
+from neuroav.files import writing
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 from neuroav.bench import everything as bench
 from neuroav.checks import fail
 from neuroav.cli import BENCHES, main
-from neuroav.train.checkpoint import save_json
+from neuroav.files import save_json
 
 
 def rows(name, case, **times):

@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-FOUNDATION = {"checks", "cluster", "processes", "progress"}
+FOUNDATION = {"checks", "cluster", "files", "processes", "progress"}
 NUMERICS = FOUNDATION | {"kernels", "events", "neurons", "nn"}
 # Two files are contracts rather than rooms: what a model is given, and what a model must offer.
 CONTRACTS = {"data.types", "baselines.base"}
@@ -14,6 +14,7 @@ TOP = {"models", "config", "report", "demo", "example", "task", "twins", "run", 
 ALLOWED = {
     "checks": set(),
     "cluster": {"checks"},
+    "files": {"checks"},
     "processes": set(),
     "progress": set(),
     "kernels": FOUNDATION | {"_cpu"},

@@ -115,7 +115,8 @@ def outcome(folder):
     """All that a run directory says of its experiment, without times, versions and the lock that a kill leaves."""
     import numpy as np
 
-    from neuroav.train.checkpoint import load_json, load_tensors
+    from neuroav.files import load_json
+    from neuroav.train.checkpoint import load_tensors
 
     results = load_json(folder / "results.json")
     del results["versions"]

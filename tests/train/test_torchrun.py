@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from neuroav.config import load_experiment
+from neuroav.files import load_json
 from neuroav.run import run_experiment
-from neuroav.train.checkpoint import load_json, load_tensors
+from neuroav.train.checkpoint import load_tensors
 from neuroav.train.log import Watch
 
 EXPERIMENT = """

@@ -1,0 +1,65 @@
+"""Files written whole or not at all.
+
+A file is written to a temporary name beside its own, forced to the disk, and renamed. A kill at any moment therefore
+leaves the old file or the new one, and perhaps the temporary one, which the next write to that name replaces.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from neuroav.checks import NeuroavError, OutputError, fail
+
+TEMPORARY = ".tmp"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` to write to; takes its place at the end, and goes away after an error.
+
+    Raises:
+        OutputError: If the system refuses to write (no room, no permission); what was at ``path`` is still there.
+    """
+    temporary = path.with_name(path.name + TEMPORARY)
+    try:
+        with writing(path):
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in one line which file the system refused to write, and why."""
+    try:
+        yield
+    except NeuroavError:
+        raise
+    except OSError as error:
+        remedy = "Make room or choose another folder; what was there before is unchanged."
+        raise fail(
+            str(path), "a file that can be written", error.strerror or str(error), remedy, OutputError
+        ) from error
+
+
+def save_json(path: Path, value: Any) -> None:
+    """Write ``value``, whole or not at all; :class:`OutputError` if there is no room or no permission."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def load_json(path: Path) -> Any:
+    """Read a JSON file; a missing or damaged one is an :class:`InputError`."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise fail(str(path), "a readable JSON file", type(error).__name__) from error
