@@ -1,7 +1,7 @@
 """Which readings of the motion stream learn motion? MotionScenes small, events only, scene bias 0.5, three seeds.
 
-Command: ``python experiments/motion_readings.py STORE [FOLDER]``; the store is ``experiments/scene_bias_small.py``'s.
-Device:  CPU. About 5 minutes on two cores.
+Command: ``python experiments/motion_readings.py STORE [FOLDER]``; the store is made if it is not there.
+Device:  CPU. About 6 minutes on two cores.
 The motion stream alone makes the embedding, so that nothing else can help. Each row changes one choice of the default.
 Writes:  ``experiments/results/motion_readings.json`` and ``.md``.
 """
@@ -9,11 +9,10 @@ Writes:  ``experiments/results/motion_readings.json`` and ``.md``.
 import sys
 from pathlib import Path
 
-from scene_bias import layer_cells, spread
-from scene_bias_small import BIASES, RESULTS, SEEDS
+from scene_bias import RESULTS, layer_cells, spread
 
 from neuroav.config import Experiment, MotionScenesData
-from neuroav.data.motionscenes import MotionScenesConfig
+from neuroav.data.motionscenes import MotionScenesConfig, generate
 from neuroav.demo import DIM, LENGTH
 from neuroav.files import save_json
 from neuroav.mdft.model import MDFTConfig
@@ -30,6 +29,8 @@ from neuroav.run import run_many
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
 
+SCENES = MotionScenesConfig(size="small", scene_biases=(0.0, 0.5, 0.9))
+SEEDS = (0, 1, 2)
 HEADS = HeadsConfig(hidden=DIM)
 READINGS = {
     "default": {},
@@ -51,7 +52,9 @@ def main(store: str, folder: Path) -> None:
     """Run what is missing, then write the table."""
     epochs, batches = LENGTH["small"]
     train = TrainConfig(epochs=epochs, batches=batches, batch_size=64, lr=1e-3, schedule=Step(), protocol=OneStage())
-    data = MotionScenesData(store=store, scenes=MotionScenesConfig(size="small", scene_biases=BIASES), scene_bias=0.5)
+    data = MotionScenesData(store=store, scenes=SCENES, scene_bias=0.5)
+    if not Path(store).exists():
+        generate(SCENES, store)
     jobs = []
     for name, change in READINGS.items():
         parts = {"modalities": ("video",), "context": False, "scene": None, "dim": DIM, "heads": HEADS, **change}

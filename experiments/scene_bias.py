@@ -3,7 +3,7 @@
 Command:  ``python experiments/scene_bias.py FOLDER`` for all of it: five biases, three class splits, five seeds, with
           and without an ambience that gives the scene away; ``--splits 0 --seeds 0,1 --ambience 0`` and so on for a
           part. Stopped at any time, it goes on. ``--collect`` writes the results of what is finished, and runs nothing.
-Device:   CPU. It says how long it takes before it begins: ten hours or so on two cores for everything.
+Device:   CPU. It says how long it takes before it begins: 14 hours or so on two cores for everything.
 Settings: MotionScenes ``small``, width 128, one stage, 300 steps of 64 clips, Adam 1e-3 falling tenfold after three
           quarters, as in ``compare.py``; every system sees the same batches. SACMA and TCaF, the strongest systems
           there that read no events, have 2 layers.
@@ -13,6 +13,7 @@ Writes:   ``experiments/results/scene_bias.json``, ``.md`` and ``.svg``: HM at t
 """
 
 import argparse
+import json
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ from compare import SMALLER, TRAIN
 from neuroav.config import Experiment, MotionScenesData
 from neuroav.data.motionscenes import MotionScenesConfig, generate
 from neuroav.demo import DIM, controls, slug
-from neuroav.files import load_json, replacing, save_json
+from neuroav.files import load_json, replacing
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FixedThreshold, NoEvents
 from neuroav.models import cards
@@ -40,6 +41,8 @@ BIASES = (0.0, 0.25, 0.5, 0.75, 0.9)
 SPLITS = (0, 1, 2)
 SEEDS = (0, 1, 2, 3, 4)
 AMBIENCES = (0.0, 1.0)
+PLACE = ("ambience", "split", "scene_bias", "seed", "test_set", "model")
+LAYERS = ("least_rate", "most_rate", "dead_share", "least_theta_sd", "most_theta_sd")
 FIGURES = ("seen", "unseen", "hm", "zsl", "hm_oracle", "follows_scene")
 CHANCE_SCENE = 1 / 8
 ABLATIONS: dict[str, dict[str, Any]] = {
@@ -58,8 +61,15 @@ DRAWN = (
     "SACMA",
     "TCaF",
 )
-CORE_SECONDS = {"SACMA": 60, "TCaF": 45, "MLP twin (EGM+MLP)": 30, "without motion stream": 20, "pooled events": 5}
-MDFT_SECONDS = 75  # one run of any spiking row, on an idle core
+CORE_SECONDS = {  # of a run on an idle core; other rows spike
+    "MLP twin (EGM+MLP)": 50,
+    "events only": 20,
+    "pooled events": 6,
+    "without motion stream": 40,
+    "SACMA": 160,
+    "TCaF": 105,
+}
+MDFT_SECONDS = 60
 
 
 def systems(data: MotionScenesData, seed: int) -> dict[str, Experiment]:
@@ -110,25 +120,36 @@ def collect(folder: Path) -> None:
     """Write JSON, table and figure of every finished run in ``folder``."""
     cells = list(product(AMBIENCES, SEEDS, SPLITS, BIASES))
     rows: list[dict[str, Any]] = []
-    versions = None
+    commits: dict[str, None] = {}
     for experiment, path in jobs(folder, cells):
         if (path / "results.json").exists():
             results = load_json(path / "results.json")
-            versions = versions or results["versions"]
+            commits[results["versions"]["commit"]] = None
             scenes = experiment.data.scenes
             about = {"ambience": scenes.ambience_bias, "split": scenes.split, "scene_bias": experiment.data.scene_bias}
-            rows += [about | {k: v for k, v in row.items() if k != "recall"} for row in results["rows"]]
+            rows += [about | row for row in results["rows"]]
     if not rows:
         sys.exit(f"no finished run in {folder}")
-    save_json(RESULTS / "scene_bias.json", {"versions": versions, "rows": rows})
+    versions = results["versions"] | {"commit": ", ".join(commits)}
     text = markdown(rows)
-    contents = {"scene_bias.md": text, "scene_bias.svg": figure(rows)}
+    contents = {"scene_bias.json": as_json(rows, versions), "scene_bias.md": text, "scene_bias.svg": figure(rows)}
     if any(row["model"] in ABLATIONS for row in rows):
         contents["scene_bias_ablations.svg"] = figure(rows, (DRAWN[0], *ABLATIONS))
     for name, content in contents.items():
         with replacing(RESULTS / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
     sys.stdout.write(text)
+
+
+def as_json(rows: list[dict], versions: dict[str, str]) -> str:
+    """Columns, and a line of values for each row; of its layers the ranges that :func:`layer_cells` has."""
+    columns = [*PLACE, *FIGURES, "beta", "beta_oracle", *LAYERS]
+    lines = []
+    for row in rows:
+        values = [row.get(name) for name in columns[: -len(LAYERS)]] + layer_ranges([row])
+        lines.append(json.dumps([round(value, 5) if isinstance(value, float) else value for value in values]))
+    head = f'"versions": {json.dumps(versions)},\n"columns": {json.dumps(columns)}'
+    return f'{{\n{head},\n"rows": [\n{f",{chr(10)}".join(lines)}\n]\n}}\n'
 
 
 # ------------------------------------------------------------------------------------------------------------ the table
@@ -168,16 +189,19 @@ def spread(values: list[float]) -> str:
 
 def layer_cells(rows: list[dict]) -> list[str]:
     """Range of spike rates over layers, worst dead share, range of threshold spreads."""
-    layers = [layer for row in rows for layer in row["layers"]]
-    if not layers:
+    low, high, dead, least, most = layer_ranges(rows)
+    if low is None:
         return ["-", "-", "-"]
+    return [f"{100 * low:.0f}-{100 * high:.0f}", f"{100 * dead:.0f}", f"{least:.3f}-{most:.3f}"]
+
+
+def layer_ranges(rows: list[dict]) -> list[Any]:
+    """The values of ``LAYERS`` over all spiking layers of ``rows``; ``None`` where there is none."""
+    layers = [layer for row in rows for layer in row["layers"] or ()]
+    if not layers:
+        return [None] * len(LAYERS)
     rates, spreads = [layer["rate"] for layer in layers], [layer["theta_std"] for layer in layers]
-    dead = max(layer["dead_share"] for layer in layers)
-    return [
-        f"{100 * min(rates):.0f}-{100 * max(rates):.0f}",
-        f"{100 * dead:.0f}",
-        f"{min(spreads):.3f}-{max(spreads):.3f}",
-    ]
+    return [min(rates), max(rates), max(layer["dead_share"] for layer in layers), min(spreads), max(spreads)]
 
 
 # ----------------------------------------------------------------------------------------------------------- the figure

@@ -69,7 +69,8 @@ def test_what_is_finished_is_collected(grid: ModuleType, tmp_path: Path, monkeyp
         for experiment, path in list(grid.jobs(tmp_path, [(1.0, 2, 1, 0.75)]))[:number]:
             scores = row(experiment.name, 0.75, 0.5, seed=2) | {"recall": {"x": 1.0}}
             where = ("ambience", "split", "scene_bias")  # a run doesn't know its place in the grid
-            results = {"versions": {"torch": "2"}, "rows": [{k: v for k, v in scores.items() if k not in where}]}
+            rows = [{k: v for k, v in scores.items() if k not in where}]
+            results = {"versions": {"commit": f"c{len(path.name) % 2}"}, "rows": rows}
             path.mkdir(parents=True, exist_ok=True)
             (path / "results.json").write_text(json.dumps(results))
         grid.collect(tmp_path)
@@ -79,9 +80,12 @@ def test_what_is_finished_is_collected(grid: ModuleType, tmp_path: Path, monkeyp
     assert finish(2) == drawn
     assert finish(11) == drawn | {"scene_bias_ablations.svg"}
     found = json.loads((tmp_path / "results" / "scene_bias.json").read_text())
+    assert set(found["versions"]["commit"].split(", ")) == {"c0", "c1"}
     assert len(found["rows"]) == 11
-    assert all((r["ambience"], r["split"], r["scene_bias"], r["seed"]) == (1.0, 1, 0.75, 2) for r in found["rows"])
-    assert all("recall" not in each for each in found["rows"])
+    for values in found["rows"]:
+        one = dict(zip(found["columns"], values, strict=True))
+        assert (one["ambience"], one["split"], one["scene_bias"], one["seed"]) == (1.0, 1, 0.75, 2)
+        assert (one["hm"], one["beta"], one["least_rate"]) == (0.5, None, None)
 
 
 def test_nothing_finished_and_values_outside_the_grid_are_refused(grid: ModuleType, tmp_path: Path):
