@@ -258,7 +258,7 @@ def test_files_are_whole_or_absent(nir, noise, tmp_path, monkeypatch):
     write_nir(path, to_nir(layers, dt=3e-4))
     assert torch.equal(from_nir(path)(x)[0], run(layers, x))  # the step is in the file
     assert os.listdir(tmp_path) == ["net.nir"]
-    with pytest.raises(OutputError, match="write_nir: expected a place to write"):
+    with pytest.raises(OutputError, match="expected a file that can be written"):
         write_nir(tmp_path / "no" / "net.nir", to_nir(layers))
 
     def full(name, graph):
