@@ -1,8 +1,9 @@
 """Does the motion stream free the model from scene bias? The claim of [mdft], where it can be tested and can fail.
 
 Command:  ``python experiments/scene_bias.py FOLDER`` for all of it: five biases, three class splits, five seeds, with
-          and without an ambience that gives the scene away; ``--splits 0 --seeds 0,1 --ambience 0`` and so on for a
-          part. Stopped at any time, it goes on. ``--collect`` writes the results of what is finished, and runs nothing.
+          and without an ambience that gives the scene away; ``--splits 0 --seeds 0,1 --systems controls`` and so on
+          for a part. Stopped at any time, it goes on. ``--collect`` runs nothing and writes the results of what is
+          finished.
 Device:   CPU. It says how long it takes before it begins: 14 hours or so on two cores for everything.
 Settings: MotionScenes ``small``, width 128, one stage, 300 steps of 64 clips, Adam 1e-3 falling tenfold after three
           quarters, as in ``compare.py``; every system sees the same batches. SACMA and TCaF, the strongest systems
@@ -52,15 +53,12 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "fixed threshold": {"threshold": FixedThreshold(v_th=0.5)},
 }
 BASELINES = ("sacma", "tcaf")
-DRAWN = (
-    "MDFT (EGM+SNN)",
-    "MLP twin (EGM+MLP)",
-    "events only",
-    "pooled events",
-    "without motion stream",
-    "SACMA",
-    "TCaF",
-)
+SYSTEMS = {
+    "controls": ("MDFT (EGM+SNN)", "MLP twin (EGM+MLP)", "events only", "pooled events", "without motion stream"),
+    "baselines": ("SACMA", "TCaF"),
+    "ablations": tuple(ABLATIONS),
+}
+DRAWN = SYSTEMS["controls"] + SYSTEMS["baselines"]
 CORE_SECONDS = {  # of a run on an idle core; other rows spike
     "MLP twin (EGM+MLP)": 50,
     "events only": 20,
@@ -105,7 +103,8 @@ def main(arguments: argparse.Namespace) -> None:
     if not arguments.collect:
         grid = product(arguments.seeds, arguments.ambience, arguments.splits, arguments.biases)  # all points grow alike
         cells = [(ambience, seed, split, bias) for seed, ambience, split, bias in grid]
-        wanted = sorted(jobs(folder, cells), key=lambda job: job[0].name not in DRAWN)
+        found = list(jobs(folder, cells))
+        wanted = [job for group in arguments.systems for job in found if job[0].name in SYSTEMS[group]]
         left = [each for each, path in wanted if not (path / "results.json").exists()]
         hours = sum(CORE_SECONDS.get(each.name, MDFT_SECONDS) for each in left) / 3600 / arguments.workers
         sys.stderr.write(f"scene bias: {len(left)} of {len(wanted)} runs to do, about {hours:.1f} hours\n")
@@ -264,8 +263,8 @@ def draw_line(ax: Any, rows: list[dict], ambience: float, test_set: str, model: 
         ax.plot(x, oracle, color=colour, linewidth=0.6)
 
 
-def numbers(kind: type, known: Sequence[Any]) -> Any:
-    """A parser of ``1,2``, values of ``known`` only."""
+def some_of(kind: type, known: Sequence[Any]) -> Any:
+    """A parser of ``1,2``, with values of ``known`` only."""
 
     def parse(text: str) -> list[Any]:
         try:
@@ -282,10 +281,11 @@ def numbers(kind: type, known: Sequence[Any]) -> Any:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("folder", type=Path, nargs="?", default=Path("runs/scene-bias"))
-    parser.add_argument("--biases", type=numbers(float, BIASES), default=list(BIASES))
-    parser.add_argument("--splits", type=numbers(int, SPLITS), default=list(SPLITS))
-    parser.add_argument("--seeds", type=numbers(int, SEEDS), default=list(SEEDS))
-    parser.add_argument("--ambience", type=numbers(float, AMBIENCES), default=list(AMBIENCES))
+    parser.add_argument("--biases", type=some_of(float, BIASES), default=list(BIASES))
+    parser.add_argument("--splits", type=some_of(int, SPLITS), default=list(SPLITS))
+    parser.add_argument("--seeds", type=some_of(int, SEEDS), default=list(SEEDS))
+    parser.add_argument("--ambience", type=some_of(float, AMBIENCES), default=list(AMBIENCES))
+    parser.add_argument("--systems", type=some_of(str, list(SYSTEMS)), default=list(SYSTEMS))
     parser.add_argument("--workers", type=int, default=num_cores())
     parser.add_argument("--collect", action="store_true", help="run nothing, write what is finished")
     main(parser.parse_args())

@@ -35,7 +35,7 @@ def test_every_cell_has_runs_of_its_own_for_every_control_ablation_and_baseline(
     found = list(grid.jobs(tmp_path, cells))
     assert len({path for _, path in found}) == len(found) == 5 * 11
     names = {experiment.name for experiment, _ in found}
-    assert set(grid.DRAWN) | set(grid.ABLATIONS) == names
+    assert {name for group in grid.SYSTEMS.values() for name in group} == names
     stores = {(e.data.store, e.data.scenes.split, e.data.scenes.ambience_bias) for e, _ in found}
     assert len(stores) == len({store for store, *_ in stores}) == 3, "a store holds all biases of a split and ambience"
 
@@ -93,4 +93,4 @@ def test_nothing_finished_and_values_outside_the_grid_are_refused(grid: ModuleTy
         grid.collect(tmp_path)
     for text in ("3", "0,x", ""):
         with pytest.raises(argparse.ArgumentTypeError, match="expected some of 0,1,2, got"):
-            grid.numbers(int, grid.SPLITS)(text)
+            grid.some_of(int, grid.SPLITS)(text)
