@@ -578,7 +578,8 @@ def run_many(
             unfinished = set(futures)
             while unfinished:
                 done, unfinished = wait(unfinished, timeout=0.5)
-                bar.update(_finished_epochs([p for _, p in experiments]) - bar.done)
+                now = _finished_epochs([p for _, p in experiments])
+                bar.update(max(0, now - bar.done))  # a run that goes on tells its epochs again
                 for future in done:
                     future.result()
         except BaseException:
