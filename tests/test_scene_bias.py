@@ -61,6 +61,13 @@ def test_the_figure_has_a_row_of_panels_for_each_ambience(grid: ModuleType):
     assert both.count('id="axes_') == 6
 
 
+def test_means_are_over_seeds_that_every_split_has(grid: ModuleType):
+    rows = [row("TCaF", 0.5, 0.3, seed) | {"split": split} for seed, split in ((0, 0), (0, 1), (1, 0), (2, 1))]
+    rows += [row("TCaF", 0.9, 0.3, 1) | {"split": split} for split in (0, 1)]
+    found = [(each["scene_bias"], each["seed"], each["split"]) for each in grid.on_every_split(rows)]
+    assert found == [(0.5, 0, 0), (0.5, 0, 1), (0.9, 1, 0), (0.9, 1, 1)]
+
+
 def test_what_is_finished_is_collected(grid: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(grid, "RESULTS", tmp_path / "results")
     (tmp_path / "results").mkdir()
