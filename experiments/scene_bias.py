@@ -142,7 +142,7 @@ def collect(folder: Path) -> None:
 
 
 def on_every_split(rows: list[dict]) -> list[dict]:
-    """Rows of those seeds of a point that are finished on all splits there are, as some splits are harder than others."""
+    """Rows of those seeds of a point that are finished on all splits there are: some are harder than others."""
     splits: dict[tuple, set[int]] = {}
     for row in rows:
         splits.setdefault(tuple(row[key] for key in PLACE if key != "split"), set()).add(row["split"])
