@@ -2,7 +2,7 @@
 
 A ratio is of median times: another implementation over ours on the same case, so that above 1 we are faster; and ours
 over the ``floor``, the least time that the case can take, so that 1 is the most to be had. Where a bench compares
-models rather than implementations (``train``), each of them stands beside the floor.
+models rather than implementations (``train``), each of them stands beside the first.
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         cases.setdefault((row["bench"], row["case"]), {})[row["impl"]] = row["median_s"]
     found = []
     for (bench, case), times in cases.items():
-        pairs = [(impl, OURS) for impl in times if OURS in times and impl not in (OURS, FLOOR)]
-        ours = [OURS] if OURS in times else [impl for impl in times if impl != FLOOR]
-        pairs += [(impl, FLOOR) for impl in ours if FLOOR in times]
+        first = OURS if OURS in times else next((impl for impl in times if impl != FLOOR), FLOOR)
+        pairs = [(impl, first) for impl in times if impl not in (first, FLOOR)]
+        pairs += [(OURS, FLOOR)] if OURS in times and FLOOR in times else []
         for above, below in pairs:
             what = f"{above} / {below}"
             found.append({"bench": bench, "case": case, "what": what, "ratio": times[above] / times[below]})
@@ -139,6 +139,7 @@ def markdown(report: dict[str, Any], failed: Sequence[str]) -> str:
     lines += [f"| {one['bench']} | {one['case']} | {one['what']} | {one['ratio']:.2f} |" for one in report["ratios"]]
     notes = (
         "Ratios of median wall times, of runs in turns. Another implementation / neuroav: above 1 neuroav is faster. "
-        "A time / floor: how many times the least possible; for energy, counting over a plain pass."
+        "neuroav / floor: how many times the least possible; for energy, counting over a plain pass. Models beside the "
+        "first of them: below 1 its training takes longer."
     )
     return "\n".join([*lines, *left_out(report["skipped"]), "", notes, ""])
