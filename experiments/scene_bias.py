@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +144,12 @@ def collect(folder: Path) -> None:
 
 def on_every_split(rows: list[dict]) -> list[dict]:
     """Rows of those seeds of a point that are finished on all splits there are: some are harder than others."""
+    point = itemgetter(*(key for key in PLACE if key != "split"))
     splits: dict[tuple, set[int]] = {}
     for row in rows:
-        splits.setdefault(tuple(row[key] for key in PLACE if key != "split"), set()).add(row["split"])
+        splits.setdefault(point(row), set()).add(row["split"])
     every = set().union(*splits.values())
-    return [row for row in rows if splits[tuple(row[key] for key in PLACE if key != "split")] == every]
+    return [row for row in rows if splits[point(row)] == every]
 
 
 def as_json(rows: list[dict], versions: dict[str, str]) -> str:
@@ -157,8 +159,8 @@ def as_json(rows: list[dict], versions: dict[str, str]) -> str:
     for row in rows:
         values = [row.get(name) for name in columns[: -len(LAYERS)]] + layer_ranges([row])
         lines.append(json.dumps([round(value, 5) if isinstance(value, float) else value for value in values]))
-    head = f'"versions": {json.dumps(versions)},\n"columns": {json.dumps(columns)}'
-    return f'{{\n{head},\n"rows": [\n{f",{chr(10)}".join(lines)}\n]\n}}\n'
+    body = ",\n".join(lines)
+    return f'{{\n"versions": {json.dumps(versions)},\n"columns": {json.dumps(columns)},\n"rows": [\n{body}\n]\n}}\n'
 
 
 # ------------------------------------------------------------------------------------------------------------ the table

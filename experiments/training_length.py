@@ -9,6 +9,7 @@ Writes:   ``experiments/results/training_length.json`` and ``.md``.
 """
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def main(folder: Path, workers: int) -> None:
     text = markdown(rows)
     with replacing(RESULTS / "training_length.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
-    print(text)  # noqa: T201
+    sys.stdout.write(text)
 
 
 def markdown(rows: list[dict]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from neuroav.checks import NeuroavError, OutputError, fail
 
 TEMPORARY = ".tmp"
+WHOLE = "a place to write the whole file to"
 
 
 @contextmanager
@@ -38,17 +39,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Say in one line which file the system refused to write, and why."""
+def writing(
+    path: Path,
+    what: str = "a file that can be written",
+    remedy: str = "Make room or choose another folder; what was there before is unchanged.",
+) -> Iterator[None]:
+    """Say in one line which file the system refused to write, and why; ``what`` was expected, ``remedy`` helps."""
     try:
         yield
     except NeuroavError:
         raise
     except OSError as error:
-        remedy = "Make room or choose another folder; what was there before is unchanged."
-        raise fail(
-            str(path), "a file that can be written", error.strerror or str(error), remedy, OutputError
-        ) from error
+        raise fail(str(path), what, error.strerror or str(error), remedy, OutputError) from error
 
 
 def save_json(path: Path, value: Any) -> None:

@@ -529,7 +529,6 @@ def training_curves(experiment: Experiment, out: Path) -> dict[str, np.ndarray]:
 
 def versions() -> dict[str, str]:
     """Versions, commit and machine, as saved with each run."""
-
     root = Path(__file__).resolve().parents[1]
     git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     try:

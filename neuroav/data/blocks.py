@@ -9,11 +9,12 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
-from neuroav.checks import NeuroavError, OutputError, fail
+from neuroav.checks import fail
+from neuroav.files import WHOLE, writing
 from neuroav.processes import took_lock
 
 MAGIC = b"neuroav-store-partial 1\n"
@@ -36,16 +37,9 @@ def open_locked(path: Path) -> IO[bytes]:
     return file
 
 
-@contextmanager
-def room_for(path: Path) -> Iterator[None]:
+def room_for(path: Path) -> AbstractContextManager[None]:
     """Say which file can't be written, and that nothing is lost."""
-    try:
-        yield
-    except NeuroavError:
-        raise
-    except OSError as error:
-        actual = error.strerror or str(error)
-        raise fail(str(path), "a place to write the whole file to", actual, _GO_ON, kind=OutputError) from error
+    return writing(path, WHOLE, _GO_ON)
 
 
 def _write_all(file: IO[bytes], content: bytes) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from neuroav.checks import InputError, NeuroavError, OutputError, check_shape, fail
+from neuroav.checks import InputError, check_shape, fail
 from neuroav.events.formats import FORMATS, HDF5, Format, by_suffix, detect, hdf5, v2e
 from neuroav.events.types import Events
 from neuroav.events.video import Clip, VideoInfo, read_clip, read_video, video_info
+from neuroav.files import WHOLE, writing
 
 __all__ = [
     "Clip",
@@ -181,15 +182,13 @@ def renamed_when_done(path: str | Path) -> Iterator[Path]:
     final = Path(path)
     temporary = final.with_name(f"{final.name}.{os.getpid()}.partial")
     try:
-        yield temporary
-        temporary.replace(final)
+        with writing(final, WHOLE, "Make room there, or write elsewhere."):
+            yield temporary
+            temporary.replace(final)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, InputError) and str(temporary) in str(error):
             raise InputError(str(error).replace(str(temporary), str(final))) from error
-        if isinstance(error, OSError) and not isinstance(error, NeuroavError):
-            actual, remedy = error.strerror or str(error), "Make room there, or write elsewhere."
-            raise fail(str(final), "a place to write the whole file to", actual, remedy, kind=OutputError) from error
         raise
 
 
