@@ -12,7 +12,7 @@ from pathlib import Path
 from scene_bias import RESULTS, layer_cells, spread
 
 from neuroav.config import Experiment, MotionScenesData
-from neuroav.data.motionscenes import MotionScenesConfig, generate
+from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.demo import DIM, LENGTH
 from neuroav.files import save_json
 from neuroav.mdft.model import MDFTConfig
@@ -53,8 +53,6 @@ def main(store: str, folder: Path) -> None:
     epochs, batches = LENGTH["small"]
     train = TrainConfig(epochs=epochs, batches=batches, batch_size=64, lr=1e-3, schedule=Step(), protocol=OneStage())
     data = MotionScenesData(store=store, scenes=SCENES, scene_bias=0.5)
-    if not Path(store).exists():
-        generate(SCENES, store)
     jobs = []
     for name, change in READINGS.items():
         parts = {"modalities": ("video",), "context": False, "scene": None, "dim": DIM, "heads": HEADS, **change}

@@ -28,7 +28,7 @@ import numpy as np
 from compare import SMALLER, TRAIN
 
 from neuroav.config import Experiment, MotionScenesData
-from neuroav.data.motionscenes import MotionScenesConfig, generate
+from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.demo import DIM, controls, slug
 from neuroav.files import load_json, replacing
 from neuroav.mdft.model import MDFTConfig
@@ -109,9 +109,6 @@ def main(arguments: argparse.Namespace) -> None:
         left = [each for each, path in wanted if not (path / "results.json").exists()]
         hours = sum(CORE_SECONDS.get(each.name, MDFT_SECONDS) for each in left) / 3600 / arguments.workers
         sys.stderr.write(f"scene bias: {len(left)} of {len(wanted)} runs to do, about {hours:.1f} hours\n")
-        for data in dict.fromkeys(replace(each.data, scene_bias=BIASES[0]) for each in left):
-            if not Path(data.store).exists():
-                generate(data.scenes, data.store, workers=arguments.workers)
         run_many(wanted, arguments.workers, title="scene bias grid")
     collect(folder)
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from scene_bias import DRAWN, FIGURES, RESULTS, TRAIN, jobs, spread
 
-from neuroav.data.motionscenes import generate
 from neuroav.demo import slug
 from neuroav.files import replacing, save_json
 from neuroav.processes import num_cores
@@ -37,9 +36,6 @@ def main(folder: Path, workers: int) -> None:
                 longer = replace(experiment, train=replace(experiment.train, epochs=times * TRAIN.epochs))
                 place = folder / "longer" / f"{slug(experiment.name)}-{times}-{experiment.seed}"
                 wanted.append((longer, path if times == 1 else place))
-    data = wanted[0][0].data
-    if not Path(data.store).exists():
-        generate(data.scenes, data.store, workers=workers)
     results = run_many(wanted, workers, title="training length")
     rows = [
         {"steps": experiment.train.epochs * experiment.train.batches}

@@ -551,8 +551,8 @@ def run_many(
 ) -> list[dict[str, Any]]:
     """Run experiments side by side in single-threaded processes; finished ones are read, not repeated.
 
-    Those in narrower numbers come last, and take the training of the same experiment in float32 if it is among them and
-    has finished.
+    Data that is missing is made first, by all cores. Runs in narrower numbers come last, and take the training of the
+    same experiment in float32 if it is among them and has finished.
 
     Raises:
         InputError: If a directory holds the finished run of another experiment; and whatever a run raises, which stops
@@ -565,6 +565,8 @@ def run_many(
             raise fail(str(path), "a finished run of the same experiment", "one of another", OTHER)
     if pending:
         warn_of_reference(title)
+    for data in dict.fromkeys(experiment.data for experiment, _ in pending):
+        prepare(data).store.close()
     trained = {_training(e): p for e, p in experiments if e.numbers == Float32()}
     pending.sort(key=lambda job: job[0].numbers != Float32())
     before = _finished_epochs([p for _, p in experiments])
@@ -600,8 +602,6 @@ def run_comparison(comparison: Comparison, out: Path, workers: int) -> dict[str,
         raise fail(str(out), "the directory of a comparison", "that of one run", OTHER)
     with made(out):
         jobs = [(experiment, out / folder) for folder, experiment in comparison.runs]
-        for data in dict.fromkeys(experiment.data for experiment, _ in jobs):
-            prepare(data).store.close()  # made once, before many read it
         results = run_many(jobs, workers, comparison.name)
         arrays = join(read_arrays(path / "arrays.npz") for _, path in jobs)
         rows = [row for result in results for row in result["rows"]]

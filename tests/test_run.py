@@ -519,18 +519,25 @@ def test_many_runs_side_by_side_are_read_when_finished(quick, folders, make, tmp
     assert not (tmp_path / "b").exists()
 
 
-# ------------------------------------------------------------------------------------------------ data
-
-
 def test_a_run_that_fails_stops_the_others(quick, tmp_path):
     endless = dataclasses.replace(quick, name="endless", train=dataclasses.replace(quick.train, epochs=100_000))
-    failing = dataclasses.replace(quick, name="failing", data=StoreData(store=str(tmp_path / "none.h5")))
+    failing = dataclasses.replace(quick, name="failing", model="none")
     jobs = [(endless, tmp_path / "endless"), (failing, tmp_path / "failing")]
-    with pytest.raises(InputError, match=r"none\.h5"):
+    with pytest.raises(InputError, match="name to be one of"):
         run.run_many(jobs, workers=2)
     assert not multiprocessing.active_children()
     with run.claimed(tmp_path / "endless", endless):  # nobody works there any more
         pass
+
+
+# ------------------------------------------------------------------------------------------------ data
+
+
+def test_missing_data_of_many_runs_is_told_before_the_first(quick, tmp_path):
+    missing = dataclasses.replace(quick, name="two", data=StoreData(store=str(tmp_path / "none.h5")))
+    with pytest.raises(InputError, match=r"none\.h5"):
+        run.run_many([(quick, tmp_path / "one"), (missing, tmp_path / "two")], workers=1)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("modality", ["audio", "video"])
