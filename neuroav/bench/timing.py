@@ -9,22 +9,20 @@ to the next, so that libraries are imported once.
 from __future__ import annotations
 
 import gc
-import logging
 import multiprocessing
-import os
 import statistics
 import sys
 import time
 import traceback
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
 from neuroav.bench.machine import forget_peak, resident_bytes
 from neuroav.checks import NeuroavError
+from neuroav.silence import silence
 
 SAMPLE_S, MOST_SAMPLES = 0.15, 20  # a turn of short runs goes on until it has taken this long, or held this many
 MIN_TURNS, PATIENCE_S = 3, 20.0  # a slow implementation gets no further turn after this long, but at least three
@@ -235,7 +233,7 @@ class _Worker:
 
 def serve(connection: Connection, job: Job) -> None:
     """Be the process of a job, and of the next ones: run it once, say what came of it, take turns until told to end."""
-    with _silence():
+    with silence():
         try:
             import torch
 
@@ -262,24 +260,6 @@ def _serve(connection: Connection, job: Job) -> str:
     connection.send(("peak", resident_bytes()))
     runner.finish()
     return request
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Nothing printed, logged below critical or warned of: what a peer says of its own is not the bench's output."""
-    disabled = logging.root.manager.disable
-    with (
-        open(os.devnull, "w", encoding="utf-8") as sink,
-        redirect_stdout(sink),
-        redirect_stderr(sink),
-        warnings.catch_warnings(),
-    ):
-        logging.disable(logging.ERROR)
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            logging.disable(disabled)
 
 
 def _turn(runner: Runner) -> list[float]:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import importlib
 import importlib.metadata
 import importlib.util
-import io
-import logging
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +18,7 @@ from torch import Tensor
 from neuroav.checks import check_shape
 from neuroav.exchange.nir_export import DT_S, nir_package
 from neuroav.exchange.nir_import import from_nir, graph_dt
+from neuroav.silence import silence
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ def _compare(name: str, graph: Any, inputs: Tensor, reference: Tensor, dt: float
     if reason:
         return ReaderResult(name, version, None, reason)
     try:
-        with _quiet():
+        with silence():
             found = run(copy.deepcopy(graph), inputs, dt)
     except Exception as error:  # another package's reader may fail in any way; the report says how
         return ReaderResult(name, version, None, f"its reader failed with {type(error).__name__}: {error}")
@@ -186,19 +183,6 @@ def _in_steps(model: Any, x: Tensor) -> Tensor:
         out, state = model(value, state)
         steps.append(out)
     return torch.stack(steps)
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """Keep other packages' prints, warnings and log lines out of ours; what matters is in the report."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
 
 
 _Reader = tuple[Callable[[Any, float], str], Callable[[Any, Tensor, float], Tensor]]
