@@ -131,8 +131,10 @@ def collect(folder: Path) -> None:
     fair = on_every_split(rows)
     text = markdown(fair)
     contents = {"scene_bias.json": as_json(rows, versions), "scene_bias.md": text, "scene_bias.svg": figure(fair)}
-    if any(row["model"] in ABLATIONS for row in fair):
-        contents["scene_bias_ablations.svg"] = figure(fair, (DRAWN[0], *ABLATIONS))
+    ablated = {(row["ambience"], row["seed"]) for row in fair if row["model"] in ABLATIONS}
+    if ablated:
+        paired = [row for row in fair if (row["ambience"], row["seed"]) in ablated]  # with MDFT of the same seeds
+        contents["scene_bias_ablations.svg"] = figure(paired, (DRAWN[0], *ABLATIONS))
     for name, content in contents.items():
         with replacing(RESULTS / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
@@ -228,12 +230,12 @@ def figure(rows: list[dict], names: Sequence[str] = DRAWN) -> str:
     panels += (("follows_scene", "shuffled", "follows the scene, shuffled"),)
     with matplotlib.rc_context({**STYLE, "svg.fonttype": "path"}):
         drawing = Figure(figsize=(10.5, 0.9 + 2.7 * len(ambiences)), facecolor=INKS["paper"], layout="constrained")
-        grid = drawing.subplots(len(ambiences), len(panels), squeeze=False, sharex=True)
+        grid = drawing.subplots(len(ambiences), len(panels), squeeze=False, sharex=True, sharey="col")
         for row, ambience in zip(grid, ambiences, strict=True):
             for ax, (key, test_set, title) in zip(row, panels, strict=True):
                 for i, model in enumerate(names):
                     draw_line(ax, rows, ambience, test_set, model, key, i)
-                ax.set(title=title + (", ambience gives the scene away" if ambience else ""), ylim=(0, None))
+                ax.set(title=title if ambience == ambiences[0] else "", ylim=(0, None))
                 if key == "follows_scene":
                     ax.axhline(100 * CHANCE_SCENE, color=INKS["muted"], linestyle=":", linewidth=1)
                     ax.text(
@@ -245,7 +247,11 @@ def figure(rows: list[dict], names: Sequence[str] = DRAWN) -> str:
                         fontsize=7.5,
                         color=INKS["muted"],
                     )
-            row[0].set_ylabel("percent")
+            sound = "ambience: the scene's" if ambience else "ambience: any"
+            row[0].set_ylabel(f"{sound}\npercent" if len(ambiences) > 1 else "percent")
+        top = max(ax.get_ylim()[1] for ax in grid[:, :2].flat)
+        for ax in grid[:, :2].flat:
+            ax.set_ylim(0, top)  # one scale for HM
         for ax in grid[-1]:
             ax.set(xlabel="scene bias in training", xticks=BIASES)
         handles, labels = grid[0][0].get_legend_handles_labels()
