@@ -163,8 +163,11 @@ def head(bench: str, machine: dict[str, Any]) -> list[str]:
 
 
 def left_out(skipped: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the lines that say what was left out and why."""
-    found = [f"* {one['case']}, {one['impl']}: {one['reason']}" for one in skipped]
+    """Return the lines that say what was left out and why, the cases of one reason together."""
+    cases: dict[tuple[str, str], list[str]] = {}
+    for one in skipped:
+        cases.setdefault((one["impl"], one["reason"]), []).append(one["case"])
+    found = [f"* {impl}: {reason} ({'; '.join(names)})" for (impl, reason), names in cases.items()]
     return ["", "## Left out", "", *found] if found else []
 
 

@@ -210,7 +210,7 @@ def test_the_command_writes_machine_rows_and_table(quick, tmp_path, capsys):
     assert capsys.readouterr().out == table
     assert "| ideal list | neuroav | 1000.00 | 0.00 |" in table
     assert "* fused counts / list: 1.00" in table
-    assert "file to HDF5, texture 32x24, neuroav: no video file was given. Name one with --clip FILE." in table
+    assert "* neuroav: no video file was given. Name one with --clip FILE. (file to HDF5, texture 32x24)" in table
 
 
 def test_peers_that_are_not_here_are_named_with_the_remedy(quick, monkeypatch, capsys):
@@ -239,7 +239,7 @@ def test_a_failure_of_ours_is_no_success(quick, monkeypatch, capsys):
 
     monkeypatch.setattr(bench, "time_side_by_side", broken)
     assert main(["bench", "events", "--threads", "1"]) == 1
-    assert "* ideal list, texture 32x24, neuroav: ValueError: broken" in capsys.readouterr().out
+    assert "* neuroav: ValueError: broken (ideal list, texture 32x24; " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

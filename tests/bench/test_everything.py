@@ -80,7 +80,7 @@ def test_the_page_holds_machine_pairs_cases_and_what_was_left_out(calls, tmp_pat
     assert "* peers: " in page
     assert f"| events | v2e / neuroav | 2 | {math.sqrt(16):.2f} | 2.00 | 8.00 |" in page
     assert "| train | a step | twin / MDFT | 0.75 |" in page
-    assert "* neurons, all, peer: not installed" in page
+    assert "* peer: not installed (events, all; neurons, all; train, all; protocol, all; energy, all)" in page
     assert "Failed" not in page
 
 
