@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+from neuroav.processes import interrupts_wait
 
 
 class FileSink(io.FileIO):
@@ -55,3 +59,18 @@ class FileSink(io.FileIO):
 
     def __del__(self) -> None:
         self.close()
+
+
+@contextmanager
+def new_hdf5(path: Path, **options: Any) -> Iterator[tuple[Any, FileSink]]:
+    """Open a new HDF5 file; yield the ``h5py.File`` and what it writes to.
+
+    An interrupt waits until the file is open: one that h5py has half opened is closed with the interpreter only, and
+    then its sink has gone.
+    """
+    import h5py
+
+    with FileSink(path) as sink, ExitStack() as stack:
+        with interrupts_wait():
+            file = stack.enter_context(h5py.File(sink, "w", **options))
+        yield file, sink

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from neuroav.events.camera import EventCamera, LinLog, Log
 from neuroav.events.command import camera_from_options, events_command
 from neuroav.events.generate import frames_to_events
 from neuroav.events.io import describe_events, read_events, read_frame_times, write_events
+from neuroav.events.sink import new_hdf5
 from neuroav.events.types import Events
 from neuroav.events.video import read_video
 
@@ -418,3 +420,18 @@ def test_a_terminated_conversion_leaves_nothing_behind(make_video, slide, tmp_pa
     assert process.returncode == 130
     assert said.splitlines()[-1] == "neuroav events: interrupted"
     assert list(out.iterdir()) == []
+
+
+def test_an_interrupt_waits_until_a_file_is_open_and_closes_it(tmp_path, monkeypatch):
+    opened, init = [], h5py.File.__init__
+
+    def interrupted(self, *args, **options):
+        opened.append(self)
+        init(self, *args, **options)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(h5py.File, "__init__", interrupted)
+    with pytest.raises(KeyboardInterrupt), new_hdf5(tmp_path / "a.h5"):
+        pytest.fail("the interrupt is forgotten")
+    assert len(opened) == 1
+    assert not opened[0], "the file is still open"

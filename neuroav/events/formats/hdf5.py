@@ -34,7 +34,7 @@ from neuroav.checks import NeuroavError, fail, nearest
 from neuroav.events.formats import v2e
 from neuroav.events.formats.columns import check_size, event_arrays, make_events
 from neuroav.events.formats.deflate import Packer
-from neuroav.events.sink import FileSink
+from neuroav.events.sink import FileSink, new_hdf5
 from neuroav.events.types import Events
 
 FORMAT, FORMAT_VERSION = "neuroav-events", 2
@@ -217,10 +217,8 @@ def text_attribute(owner: Any, name: str) -> str | None:
 @contextmanager
 def create(path: Path) -> Iterator[tuple[Any, FileSink]]:
     """Open a new event file for writing, for :class:`ClipWriter`; yield the ``h5py.File`` and what it writes to."""
-    import h5py
-
     # The older layout keeps an index that grows.
-    with FileSink(path) as sink, h5py.File(sink, "w", libver=("v110", "v110")) as file:
+    with new_hdf5(path, libver=("v110", "v110")) as (file, sink):
         write_format(file)
         yield file, sink
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from neuroav.checks import fail
 from neuroav.events.formats.columns import check_holds, check_size, event_arrays, make_events
-from neuroav.events.sink import FileSink
+from neuroav.events.sink import new_hdf5
 from neuroav.events.types import Events
 
 MAX_T_US = 1 << 32
@@ -44,11 +44,9 @@ def read_file(path: Path, file: Any, sensor_size: tuple[int, int] | None = None)
 
 def write(path: Path, events: Events) -> None:
     """Write a file that v2e's own tools read."""
-    import h5py
-
     check_holds(path, "v2e's HDF5", events, MAX_T_US)
     table = np.column_stack([column.astype(np.uint32) for column in event_arrays(events)])
-    with FileSink(path) as sink, h5py.File(sink, "w") as file:
+    with new_hdf5(path) as (file, _):
         dataset = file.create_dataset("events", data=table, chunks=(CHUNK_EVENTS, 4), maxshape=(None, 4), shuffle=True,
                                       compression="gzip", compression_opts=1)  # fmt: skip
         dataset.attrs["sensor_size"] = events.sensor_size
