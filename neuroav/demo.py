@@ -9,12 +9,12 @@ from typing import Any
 
 from neuroav.checks import check_range, fail
 from neuroav.config import Comparison, Experiment, MotionScenesData
-from neuroav.data.motionscenes import MotionScenesConfig, generate
+from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.files import load_json, save_json
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import MLPLayers
 from neuroav.nn.losses import HeadsConfig
-from neuroav.run import checked_workers, made, run_comparison
+from neuroav.run import checked_workers, run_comparison
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
 
@@ -58,8 +58,6 @@ def demo_command(size: str, out: str | None, seed: int, workers: int | None, jso
     data = MotionScenesData(
         store=str(folder / "motionscenes.h5"), scenes=MotionScenesConfig(size=size, seed=seed), scene_bias=0.5
     )
-    with made(folder):
-        generate(data.scenes, data.store, workers=workers)
     experiments = controls(data, train, dim=DIM, seed=seed)
     del experiments["events only"]  # in experiments/scene_bias.py; left out here to fit the time
     comparison = Comparison(

@@ -551,8 +551,8 @@ def run_many(
 ) -> list[dict[str, Any]]:
     """Run experiments side by side in single-threaded processes; finished ones are read, not repeated.
 
-    Data that is missing is made first, by all cores. Runs in narrower numbers come last, and take the training of the
-    same experiment in float32 if it is among them and has finished.
+    Data that is missing is made first. Runs in narrower numbers come last, and take the training of the same experiment
+    in float32 if it is among them and has finished.
 
     Raises:
         InputError: If a directory holds the finished run of another experiment; and whatever a run raises, which stops
@@ -566,7 +566,7 @@ def run_many(
     if pending:
         warn_of_reference(title)
     for data in dict.fromkeys(experiment.data for experiment, _ in pending):
-        prepare(data).store.close()
+        prepare(data, workers=max(1, workers)).store.close()
     trained = {_training(e): p for e, p in experiments if e.numbers == Float32()}
     pending.sort(key=lambda job: job[0].numbers != Float32())
     before = _finished_epochs([p for _, p in experiments])

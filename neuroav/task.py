@@ -71,13 +71,13 @@ class Task:
         return ClipData(self.load(indices), statistics, self.class_vectors, steps)
 
 
-def prepare(data: Data, vectors: AsGiven | Optimised = AS_GIVEN) -> Task:
+def prepare(data: Data, vectors: AsGiven | Optimised = AS_GIVEN, workers: int | None = None) -> Task:
     """Open the store of an experiment, rendering or simulating its clips first where it is not there yet.
 
-    ``vectors`` says what becomes of its class vectors.
+    ``vectors`` says what becomes of its class vectors; ``workers`` processes render (default: one per core).
     """
     if isinstance(data, MotionScenesData):
-        task = _prepare_scenes(data)
+        task = _prepare_scenes(data, workers)
     else:
         task = _prepare_simulated(data) if isinstance(data, SimulatedData) else _prepare_store(data)
     if not np.isfinite(task.store.class_vectors).all():
@@ -85,13 +85,13 @@ def prepare(data: Data, vectors: AsGiven | Optimised = AS_GIVEN) -> Task:
     return replace(task, class_vectors=vectors.of(task.store.class_vectors))
 
 
-def _prepare_scenes(data: MotionScenesData) -> Task:
+def _prepare_scenes(data: MotionScenesData, workers: int | None) -> Task:
     from neuroav.data.motionscenes import generate, preferred_scenes, view
 
     path = Path(data.store)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        generate(data.scenes, path)
+        generate(data.scenes, path, workers=workers)
     store = Store(path)
     wanted = json.loads(json.dumps(asdict(data.scenes)))
     if any(store.settings.get(key) != value for key, value in wanted.items()):

@@ -137,12 +137,13 @@ def test_data_of_a_comparison_are_made_before_its_runs_begin(here, tiny_store, m
     made = []
 
     def generate(scenes, path, **options):
-        made.append(path)
+        made.append(options)
         shutil.copy(tiny_store, path)
 
     monkeypatch.setattr("neuroav.data.motionscenes.generate", generate)
     assert main(["run", "exp.py:unmade", "--workers", "2"]) == 0
     assert len(made) == 1
+    assert made == [{"workers": 2}]
 
 
 def without_time(row):
@@ -282,7 +283,7 @@ def test_a_demo_interrupted_at_once_leaves_nothing(here, monkeypatch, capfd):
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("neuroav.demo.generate", interrupted)
+    monkeypatch.setattr("neuroav.data.motionscenes.generate", interrupted)
     before = listing(here)
     assert main(["demo", "--out", "deep/demo"]) == 130
     assert listing(here) == before
