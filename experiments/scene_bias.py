@@ -3,7 +3,8 @@
 Command:  ``python experiments/scene_bias.py FOLDER`` for all of it: five biases, three class splits, five seeds, with
           and without an ambience that gives the scene away; ``--splits 0 --seeds 0,1 --systems controls`` and so on
           for a part. Stopped at any time, it goes on. ``--collect`` runs nothing and writes the results of what is
-          finished.
+          finished. ``--add`` takes the runs of the results that are here already as finished and adds to them, so that
+          a grid can grow in several places.
 Device:   CPU. It says how long it takes before it begins: 14 hours or so on two cores for everything.
 Settings: MotionScenes ``small``, width 128, one stage, 300 steps of 64 clips, Adam 1e-3 falling tenfold after three
           quarters, as in ``compare.py``; every system sees the same batches. SACMA and TCaF, the strongest systems
@@ -43,9 +44,10 @@ BIASES = (0.0, 0.25, 0.5, 0.75, 0.9)
 SPLITS = (0, 1, 2)
 SEEDS = (0, 1, 2, 3, 4)
 AMBIENCES = (0.0, 1.0)
-PLACE = ("ambience", "split", "scene_bias", "seed", "test_set", "model")
+RUN = ("ambience", "split", "scene_bias", "seed", "model")  # which has a row for each test set
 LAYERS = ("least_rate", "most_rate", "dead_share", "least_theta_sd", "most_theta_sd")
 FIGURES = ("seen", "unseen", "hm", "zsl", "hm_oracle", "follows_scene")
+COLUMNS = ("ambience", "split", "scene_bias", "seed", "test_set", "model", *FIGURES, "beta", "beta_oracle", *LAYERS)
 CHANCE_SCENE = 1 / 8
 ABLATIONS: dict[str, dict[str, Any]] = {
     "without RJLU": {"scene": None},
@@ -106,28 +108,51 @@ def main(arguments: argparse.Namespace) -> None:
         cells = [(ambience, seed, split, bias) for seed, ambience, split, bias in grid]
         found = list(jobs(folder, cells))
         wanted = [job for group in arguments.systems for job in found if job[0].name in SYSTEMS[group]]
+        if arguments.add:
+            there, _ = read_results()
+            wanted = [(each, path) for each, path in wanted if place(each) not in there]
         left = [each for each, path in wanted if not (path / "results.json").exists()]
         hours = sum(CORE_SECONDS.get(each.name, MDFT_SECONDS) for each in left) / 3600 / arguments.workers
         sys.stderr.write(f"scene bias: {len(left)} of {len(wanted)} runs to do, about {hours:.1f} hours\n")
         run_many(wanted, arguments.workers, title="scene bias grid")
-    collect(folder)
+    collect(folder, arguments.add)
 
 
-def collect(folder: Path) -> None:
-    """Write JSON, table and figure of every finished run in ``folder``."""
-    cells = list(product(AMBIENCES, SEEDS, SPLITS, BIASES))
+def place(experiment: Experiment) -> tuple[float, int, float, int, str]:
+    """The values of ``RUN``."""
+    data = experiment.data
+    assert isinstance(data, MotionScenesData)
+    return (data.scenes.ambience_bias, data.scenes.split, data.scene_bias, experiment.seed, experiment.name)
+
+
+def read_results() -> tuple[dict[tuple, list[dict[str, Any]]], list[str]]:
+    """Rows of the results that are here already, by the place of their run, and the commits that made them."""
+    path = RESULTS / "scene_bias.json"
+    found = load_json(path) if path.exists() else {"columns": [], "versions": {"commit": ""}, "rows": []}
+    rows: dict[tuple, list[dict[str, Any]]] = {}
+    for values in found["rows"]:
+        row = dict(zip(found["columns"], values, strict=True))
+        rows.setdefault(tuple(row[key] for key in RUN), []).append(row)
+    return rows, [commit for commit in found["versions"]["commit"].split(", ") if commit]
+
+
+def collect(folder: Path, add: bool = False) -> None:
+    """Write JSON, table and figures of every finished run in ``folder``; with ``add``, of those in the results too."""
+    there, commits = read_results() if add else ({}, [])
     rows: list[dict[str, Any]] = []
-    commits: dict[str, None] = {}
-    for experiment, path in jobs(folder, cells):
+    versions = None
+    for experiment, path in jobs(folder, list(product(AMBIENCES, SEEDS, SPLITS, BIASES))):
+        where = place(experiment)
         if (path / "results.json").exists():
             results = load_json(path / "results.json")
-            commits[results["versions"]["commit"]] = None
-            scenes = experiment.data.scenes
-            about = {"ambience": scenes.ambience_bias, "split": scenes.split, "scene_bias": experiment.data.scene_bias}
-            rows += [about | row for row in results["rows"]]
-    if not rows:
+            versions = results["versions"]
+            commits.append(versions["commit"])
+            rows += [in_columns(row | dict(zip(RUN, where, strict=True))) for row in results["rows"]]
+        else:
+            rows += there.get(where, [])
+    if versions is None:
         sys.exit(f"no finished run in {folder}")
-    versions = results["versions"] | {"commit": ", ".join(commits)}
+    versions |= {"commit": ", ".join(dict.fromkeys(commits))}
     fair = on_every_split(rows)
     text = markdown(fair)
     contents = {"scene_bias.json": as_json(rows, versions), "scene_bias.md": text, "scene_bias.svg": figure(fair)}
@@ -143,7 +168,7 @@ def collect(folder: Path) -> None:
 
 def on_every_split(rows: list[dict]) -> list[dict]:
     """Rows of those seeds of a point that are finished on all splits there are: some are harder than others."""
-    point = itemgetter(*(key for key in PLACE if key != "split"))
+    point = itemgetter("ambience", "scene_bias", "seed", "test_set", "model")
     splits: dict[tuple, set[int]] = {}
     for row in rows:
         splits.setdefault(point(row), set()).add(row["split"])
@@ -151,15 +176,21 @@ def on_every_split(rows: list[dict]) -> list[dict]:
     return [row for row in rows if splits[point(row)] == every]
 
 
+def in_columns(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a run as the results have it: rounded, and of its layers the ranges."""
+    ranges = dict.fromkeys(LAYERS)
+    if layers := row["layers"]:
+        rates, spreads = [layer["rate"] for layer in layers], [layer["theta_std"] for layer in layers]
+        dead = max(layer["dead_share"] for layer in layers)
+        ranges = dict(zip(LAYERS, (min(rates), max(rates), dead, min(spreads), max(spreads)), strict=True))
+    values = {name: (row | ranges).get(name) for name in COLUMNS}
+    return {name: round(value, 5) if isinstance(value, float) else value for name, value in values.items()}
+
+
 def as_json(rows: list[dict], versions: dict[str, str]) -> str:
-    """Columns, and a line of values for each row; of its layers the ranges that :func:`layer_cells` has."""
-    columns = [*PLACE, *FIGURES, "beta", "beta_oracle", *LAYERS]
-    lines = []
-    for row in rows:
-        values = [row.get(name) for name in columns[: -len(LAYERS)]] + layer_ranges([row])
-        lines.append(json.dumps([round(value, 5) if isinstance(value, float) else value for value in values]))
-    body = ",\n".join(lines)
-    return f'{{\n"versions": {json.dumps(versions)},\n"columns": {json.dumps(columns)},\n"rows": [\n{body}\n]\n}}\n'
+    """Columns, and a line of values for each row."""
+    body = ",\n".join(json.dumps(list(row.values())) for row in rows)
+    return f'{{\n"versions": {json.dumps(versions)},\n"columns": {json.dumps(COLUMNS)},\n"rows": [\n{body}\n]\n}}\n'
 
 
 # ------------------------------------------------------------------------------------------------------------ the table
@@ -200,19 +231,13 @@ def spread(values: list[float]) -> str:
 
 def layer_cells(rows: list[dict]) -> list[str]:
     """Range of spike rates over layers, worst dead share, range of threshold spreads."""
-    low, high, dead, least, most = layer_ranges(rows)
-    if low is None:
+    rows = [row for row in rows if row["least_rate"] is not None]
+    if not rows:
         return ["-", "-", "-"]
-    return [f"{100 * low:.0f}-{100 * high:.0f}", f"{100 * dead:.0f}", f"{least:.3f}-{most:.3f}"]
-
-
-def layer_ranges(rows: list[dict]) -> list[Any]:
-    """The values of ``LAYERS`` over all spiking layers of ``rows``; ``None`` where there is none."""
-    layers = [layer for row in rows for layer in row["layers"] or ()]
-    if not layers:
-        return [None] * len(LAYERS)
-    rates, spreads = [layer["rate"] for layer in layers], [layer["theta_std"] for layer in layers]
-    return [min(rates), max(rates), max(layer["dead_share"] for layer in layers), min(spreads), max(spreads)]
+    values = {name: [row[name] for row in rows] for name in LAYERS}
+    rate = f"{100 * min(values['least_rate']):.0f}-{100 * max(values['most_rate']):.0f}"
+    theta = f"{min(values['least_theta_sd']):.3f}-{max(values['most_theta_sd']):.3f}"
+    return [rate, f"{100 * max(values['dead_share']):.0f}", theta]
 
 
 # ----------------------------------------------------------------------------------------------------------- the figure
@@ -303,5 +328,6 @@ if __name__ == "__main__":
     parser.add_argument("--ambience", type=some_of(float, AMBIENCES), default=list(AMBIENCES))
     parser.add_argument("--systems", type=some_of(str, list(SYSTEMS)), default=list(SYSTEMS))
     parser.add_argument("--workers", type=int, default=num_cores())
+    parser.add_argument("--add", action="store_true", help="go on from the results that are here, and add to them")
     parser.add_argument("--collect", action="store_true", help="run nothing, write what is finished")
     main(parser.parse_args())

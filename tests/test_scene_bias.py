@@ -27,7 +27,8 @@ def grid(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def row(model: str, bias: float, hm: float, seed: int = 0, ambience: float = 0.0, test_set: str = "shuffled") -> dict:
     same = dict.fromkeys(("seen", "unseen", "zsl", "hm_oracle"), 0.5)
     where = {"ambience": ambience, "split": 0, "scene_bias": bias, "seed": seed, "test_set": test_set, "model": model}
-    return {**where, **same, "hm": hm, "follows_scene": 0.125, "layers": []}
+    layers = dict.fromkeys(("least_rate", "most_rate", "dead_share", "least_theta_sd", "most_theta_sd"))
+    return {**where, **same, **layers, "hm": hm, "follows_scene": 0.125}
 
 
 def test_every_cell_has_runs_of_its_own_for_every_control_ablation_and_baseline(grid: ModuleType, tmp_path: Path):
@@ -68,31 +69,56 @@ def test_means_are_over_seeds_that_every_split_has(grid: ModuleType):
     assert found == [(0.5, 0, 0), (0.5, 0, 1), (0.9, 1, 0), (0.9, 1, 1)]
 
 
+def finish(grid: ModuleType, folder: Path, cell: tuple[float, int, int, float], number: int, commit: str, hm: float):
+    """The results of the first ``number`` runs of a cell, as a run writes them: it doesn't know its place."""
+    for experiment, path in list(grid.jobs(folder, [cell]))[:number]:
+        scores = row(experiment.name, cell[3], hm, cell[1]) | {"recall": {"x": 1.0}}
+        rates = [{"rate": rate, "dead_share": rate / 2, "theta_std": rate / 10} for rate in (0.2, 0.1)]
+        layers = {"layers": rates if experiment.name == grid.DRAWN[0] else []}
+        rows = [{k: v for k, v in scores.items() if k not in ("ambience", "split", "scene_bias")} | layers]
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "results.json").write_text(json.dumps({"versions": {"commit": commit}, "rows": rows}))
+
+
 def test_what_is_finished_is_collected(grid: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(grid, "RESULTS", tmp_path / "results")
     (tmp_path / "results").mkdir()
-
-    def finish(number: int) -> set[str]:
-        for experiment, path in list(grid.jobs(tmp_path, [(1.0, 2, 1, 0.75)]))[:number]:
-            scores = row(experiment.name, 0.75, 0.5, seed=2) | {"recall": {"x": 1.0}}
-            where = ("ambience", "split", "scene_bias")  # a run doesn't know its place in the grid
-            rows = [{k: v for k, v in scores.items() if k not in where}]
-            results = {"versions": {"commit": f"c{len(path.name) % 2}"}, "rows": rows}
-            path.mkdir(parents=True, exist_ok=True)
-            (path / "results.json").write_text(json.dumps(results))
-        grid.collect(tmp_path)
-        return {path.name for path in (tmp_path / "results").iterdir()}
-
     drawn = {"scene_bias.json", "scene_bias.md", "scene_bias.svg"}
-    assert finish(2) == drawn
-    assert finish(11) == drawn | {"scene_bias_ablations.svg"}
+    for number, written in ((2, drawn), (11, drawn | {"scene_bias_ablations.svg"})):
+        finish(grid, tmp_path, (1.0, 2, 1, 0.75), number, f"c{number}", 0.5)
+        grid.collect(tmp_path)
+        assert {path.name for path in (tmp_path / "results").iterdir()} == written
     found = json.loads((tmp_path / "results" / "scene_bias.json").read_text())
-    assert set(found["versions"]["commit"].split(", ")) == {"c0", "c1"}
+    assert found["versions"]["commit"] == "c11"
     assert len(found["rows"]) == 11
     for values in found["rows"]:
         one = dict(zip(found["columns"], values, strict=True))
         assert (one["ambience"], one["split"], one["scene_bias"], one["seed"]) == (1.0, 1, 0.75, 2)
-        assert (one["hm"], one["beta"], one["least_rate"]) == (0.5, None, None)
+        assert (one["hm"], one["beta"]) == (0.5, None)
+        ranges = (0.1, 0.2, 0.1, 0.01, 0.02) if one["model"] == grid.DRAWN[0] else (None,) * 5
+        assert tuple(one[name] for name in grid.LAYERS) == ranges
+
+
+def test_a_grid_grows_in_several_places(grid: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(grid, "RESULTS", tmp_path)
+    here, there = tmp_path / "here", tmp_path / "there"
+    finish(grid, here, (0.0, 0, 0, 0.5), 11, "c1", 0.3)
+    grid.collect(here)
+    alone = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    grid.collect(here, add=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == alone
+    finish(grid, there, (0.0, 0, 0, 0.5), 1, "c2", 0.9)
+    finish(grid, there, (0.0, 1, 0, 0.5), 11, "c2", 0.5)
+    grid.collect(there, add=True)
+    found, commits = grid.read_results()
+    assert commits == ["c1", "c2"]
+    assert sorted(rows[0]["hm"] for rows in found.values()) == [0.3] * 10 + [0.5] * 11 + [0.9], "a new run replaces"
+
+    ran = []
+    monkeypatch.setattr(grid, "run_many", lambda jobs, *_, **__: ran.extend(jobs))
+    axes = {"seeds": [0, 1, 2], "ambience": [0.0], "splits": [0], "biases": [0.5], "systems": ["baselines"]}
+    grid.main(argparse.Namespace(folder=there, add=True, collect=False, workers=1, **axes))
+    assert [experiment.seed for experiment, _ in ran] == [2, 2], "only what no place has"
 
 
 def test_nothing_finished_and_values_outside_the_grid_are_refused(grid: ModuleType, tmp_path: Path):
