@@ -1,8 +1,5 @@
 """What every test shares: repeatable property tests, one thread, a tiny store, a reason where a GPU is missing."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 from hypothesis import settings
 
@@ -26,16 +23,6 @@ def tiny_store(tmp_path_factory):
     path = tmp_path_factory.mktemp("motionscenes") / "tiny.h5"
     generate(MotionScenesConfig(size="tiny"), path, workers=1, quiet=True)
     return path
-
-
-@pytest.fixture(scope="session")
-def latex_problems():
-    """What a LaTeX run would trip over, of a text."""
-    path = Path(__file__).parent / "helpers" / "latex.py"
-    spec = importlib.util.spec_from_file_location("latex_helper", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.problems
 
 
 def pytest_collection_modifyitems(items):

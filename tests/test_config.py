@@ -1,12 +1,12 @@
 """Experiments as objects: loaded from files, overridden by typed text, saved and read again."""
 
 import dataclasses
-import importlib.util
 import inspect
 import json
 from pathlib import Path
 
 import pytest
+from by_path import load
 
 from neuroav.baselines.ez_avgzl import CosineSimilarity
 from neuroav.checks import InputError
@@ -42,12 +42,9 @@ def published():
         source = path.read_text(encoding="utf-8")
         if "-> Experiment:" not in source:
             continue
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
         found += [
             f"{path}:{name}"
-            for name, function in inspect.getmembers(module, inspect.isfunction)
+            for name, function in inspect.getmembers(load(path), inspect.isfunction)
             if function.__annotations__.get("return") is Experiment and not inspect.signature(function).parameters
         ]
     return found

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from by_path import load
 
 from neuroav import __version__
 from neuroav.cli import main
@@ -128,10 +129,7 @@ def test_every_page_is_in_the_contents():
 
 @pytest.fixture(scope="module")
 def extension():
-    spec = importlib.util.spec_from_file_location("docs_extension", DOCS / "extension.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load(DOCS / "extension.py")
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,13 @@
 Rows of the papers' tables are in ``test_table.py``; here are all others, single runs and comparisons.
 """
 
-import importlib.util
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from by_path import load
 
 from neuroav.config import Comparison, Experiment, MotionScenesData, to_json
 from neuroav.data.motionscenes import MotionScenesConfig
@@ -32,13 +32,6 @@ def makers():
         rows = "".join(ROWS.findall(text))
         found += [(path.name, name) for name in MAKING.findall(text) if not re.search(rf"\b{name}\b", rows)]
     return found
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name.removesuffix(".py"), FOLDER / name)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +63,7 @@ def test_functions_are_found():
 
 @pytest.mark.parametrize(("file", "name"), makers())
 def test_what_a_function_returns_takes_two_steps(file, name, two_steps):
-    made = getattr(load(file), name)()
+    made = getattr(load(FOLDER / file), name)()
     for experiment in [made] if isinstance(made, Experiment) else [each for _, each in made.runs]:
         assert isinstance(experiment, Experiment)
         two_steps(experiment)
@@ -79,7 +72,7 @@ def test_what_a_function_returns_takes_two_steps(file, name, two_steps):
 
 def test_every_system_of_the_scene_bias_grid_takes_two_steps(two_steps, monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
-    for experiment in load("scene_bias.py").systems(MotionScenesData(), seed=0).values():
+    for experiment in load(FOLDER / "scene_bias.py").systems(MotionScenesData(), seed=0).values():
         two_steps(experiment)
 
 

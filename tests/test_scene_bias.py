@@ -1,13 +1,13 @@
 """The grid of ``experiments/scene_bias.py``: which runs it makes, and what it makes of theirs."""
 
 import argparse
-import importlib.util
 import json
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from by_path import load
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 
@@ -15,11 +15,7 @@ EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 @pytest.fixture
 def grid(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(EXPERIMENTS))  # it takes its budget from the file beside it
-    spec = importlib.util.spec_from_file_location("scene_bias", EXPERIMENTS / "scene_bias.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load(EXPERIMENTS / "scene_bias.py")
     monkeypatch.delitem(sys.modules, "compare", raising=False)
     return module
 

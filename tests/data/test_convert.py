@@ -10,6 +10,7 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import published
 import pytest
 
 from neuroav.checks import InputError
@@ -19,7 +20,7 @@ from neuroav.data.readers import AVERAGED, SEQUENCES, STAGES, open_published
 from neuroav.data.store import Store
 
 
-def wanted_clips(published, written, dropped=()):
+def wanted_clips(written, dropped=()):
     """The clips of a written tree in the order of parts and classes."""
     return [
         (part, name, row)
@@ -32,11 +33,11 @@ def wanted_clips(published, written, dropped=()):
 
 @pytest.mark.parametrize(("option", "sequences"), [("--from-avca", False), ("--from-tcaf", True)])
 @pytest.mark.parametrize("dataset", ["UCF", "ActivityNet", "VGGSound"])
-def test_a_tree_becomes_a_store(published, tmp_path, capsys, option, sequences, dataset):
+def test_a_tree_becomes_a_store(tmp_path, capsys, option, sequences, dataset):
     written = published.write_tree(tmp_path, dataset, sequences)
     out, report = tmp_path / "s.h5", tmp_path / "s.json"
     assert main(["extract", option, str(tmp_path), "-o", str(out), "--json", str(report)]) == 0
-    wanted = wanted_clips(published, written, dropped=[("test_unseen", "Typing")])
+    wanted = wanted_clips(written, dropped=[("test_unseen", "Typing")])
     with Store(out) as store:
         store.verify()
         assert store.class_names == sorted(published.CLASSES)
@@ -63,7 +64,7 @@ def test_a_tree_becomes_a_store(published, tmp_path, capsys, option, sequences, 
     assert "these differ from the published counts" in capsys.readouterr().out
 
 
-def test_the_legacy_order_is_kept_and_named(published, tmp_path, capsys):
+def test_the_legacy_order_is_kept_and_named(tmp_path, capsys):
     written = published.write_tree(tmp_path, "UCF", False, "main")
     assert main(["extract", "--from-avca", str(tmp_path), "--text-order", "legacy", "-o", str(tmp_path / "s.h5")]) == 0
     said = capsys.readouterr().out
@@ -88,7 +89,7 @@ main(sys.argv[2:])
 """
 
 
-def test_a_killed_conversion_goes_on_and_ends_in_the_same_bytes(published, tmp_path):
+def test_a_killed_conversion_goes_on_and_ends_in_the_same_bytes(tmp_path):
     published.write_tree(tmp_path)
     command = ["extract", "--from-tcaf", str(tmp_path), "-o"]
     assert main([*command, str(tmp_path / "whole.h5")]) == 0
@@ -106,7 +107,7 @@ def test_a_killed_conversion_goes_on_and_ends_in_the_same_bytes(published, tmp_p
     assert out.stat().st_mtime_ns == before
 
 
-def test_another_order_split_or_archive_is_another_store(published, tmp_path):
+def test_another_order_split_or_archive_is_another_store(tmp_path):
     published.write_tree(tmp_path, "UCF")
     tree = open_published(tmp_path, SEQUENCES)
     convert(tree, tmp_path / "s.h5", quiet=True)
@@ -120,14 +121,14 @@ def test_another_order_split_or_archive_is_another_store(published, tmp_path):
         convert(tree, tmp_path / "s.h5", quiet=True)
 
 
-def test_a_complete_store_is_said_to_be_so(published, tmp_path, capsys):
+def test_a_complete_store_is_said_to_be_so(tmp_path, capsys):
     argv = ["extract", "--from-avca", str(published.write_tree(tmp_path, sequences=False).folder)]
     for said in (False, True):
         assert main([*argv, "-o", str(tmp_path / "s.h5")]) == 0
         assert ("s.h5 is complete already" in capsys.readouterr().out) is said
 
 
-def test_a_damaged_file_stops_the_conversion_and_keeps_what_is_done(published, tmp_path, capsys):
+def test_a_damaged_file_stops_the_conversion_and_keeps_what_is_done(tmp_path, capsys):
     published.write_tree(tmp_path)
     files = open_published(tmp_path, SEQUENCES).files()[4]
     whole = files.video.read_bytes()
@@ -141,7 +142,7 @@ def test_a_damaged_file_stops_the_conversion_and_keeps_what_is_done(published, t
     assert len(Store(tmp_path / "s.h5")) == 22
 
 
-def test_a_clip_that_occurs_twice_is_refused(published, tmp_path):
+def test_a_clip_that_occurs_twice_is_refused(tmp_path):
     published.write_tree(tmp_path)
     tree = open_published(tmp_path, SEQUENCES)
     for twice in ([b"v_1", b"v_1"], None):
@@ -156,7 +157,7 @@ def test_a_clip_that_occurs_twice_is_refused(published, tmp_path):
         published.write_rows(tree.files()[0].video.with_suffix(""), ["v_1", "v_9"], [np.ones((1, 7))] * 2, True)
 
 
-def test_memory_does_not_grow_with_the_archive(published, tmp_path):
+def test_memory_does_not_grow_with_the_archive(tmp_path):
     """Files of 4 MB each; one clip of one has 0.3 MB."""
     peaks = []
     for clips in (3, 12):
@@ -190,7 +191,7 @@ def test_options_that_mean_nothing_together_are_refused(tmp_path, monkeypatch, c
     assert os.listdir() == []
 
 
-def test_averaged_archives_without_a_choice_of_features_say_so(published, tmp_path, capsys):
+def test_averaged_archives_without_a_choice_of_features_say_so(tmp_path, capsys):
     published.write_tree(tmp_path, "UCF", False, "main")
     published.write_tree(tmp_path / "more", "UCF", False, "cls")
     (tmp_path / "more/UCF/features/cls_features").rename(tmp_path / "UCF/features/cls_features")
@@ -204,7 +205,7 @@ def test_averaged_archives_without_a_choice_of_features_say_so(published, tmp_pa
 
 
 @pytest.mark.parametrize("order", ["by_name", "legacy"])
-def test_results_name_the_order_of_the_class_vectors(published, tmp_path, order):
+def test_results_name_the_order_of_the_class_vectors(tmp_path, order):
     published.write_tree(tmp_path)
     convert(open_published(tmp_path, SEQUENCES, split="main"), tmp_path / "s.h5", order, quiet=True)
     experiment = str(Path(__file__).resolve().parents[2] / "experiments" / "published.py")
@@ -217,7 +218,7 @@ def test_results_name_the_order_of_the_class_vectors(published, tmp_path, order)
     assert row["num_clips"] == 12
 
 
-def test_sound_brought_onto_the_steps_of_the_video_is_what_mdft_can_read(published, tmp_path, capsys):
+def test_sound_brought_onto_the_steps_of_the_video_is_what_mdft_can_read(tmp_path, capsys):
     written = published.write_tree(tmp_path)
     out, command = tmp_path / "s.h5", ["extract", "--from-tcaf", str(tmp_path), "--split", "main", "-o"]
     assert main([*command, str(out), "--align"]) == 0

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import published
 import pytest
 
 from neuroav.checks import InputError
@@ -34,7 +35,7 @@ def all_clips(tree):
 @pytest.mark.parametrize("dataset", ["UCF", "ActivityNet", "VGGSound"])
 @pytest.mark.parametrize("features", ["main", "cls"])
 @pytest.mark.parametrize("layout", [AVERAGED, SEQUENCES], ids=["averaged", "sequences"])
-def test_every_clip_of_a_written_tree_comes_back(published, tmp_path, dataset, features, layout):
+def test_every_clip_of_a_written_tree_comes_back(tmp_path, dataset, features, layout):
     written = published.write_tree(tmp_path, dataset, layout is SEQUENCES, features)
     tree = open_published(tmp_path, layout)
     assert (tree.features, tree.split) == (features, features)
@@ -56,7 +57,7 @@ def test_every_clip_of_a_written_tree_comes_back(published, tmp_path, dataset, f
             np.testing.assert_allclose(times, [i * step for i in range(len(values))], rtol=1e-6)
 
 
-def test_the_frame_rate_of_a_file_sets_the_steps_of_c3d(published, tmp_path):
+def test_the_frame_rate_of_a_file_sets_the_steps_of_c3d(tmp_path):
     published.write_tree(tmp_path)
     base = tmp_path / "UCF/features/cls_features_non_averaged"
     for modality in ("audio", "video"):
@@ -69,7 +70,7 @@ def test_the_frame_rate_of_a_file_sets_the_steps_of_c3d(published, tmp_path):
 
 
 @pytest.mark.parametrize("protocol", [2, 5])
-def test_sequences_may_be_pickled_by_any_protocol_and_as_one_array(published, tmp_path, protocol):
+def test_sequences_may_be_pickled_by_any_protocol_and_as_one_array(tmp_path, protocol):
     published.write_tree(tmp_path, protocol=protocol)
     tree = open_published(tmp_path, SEQUENCES)
     files = tree.files()[0]
@@ -85,7 +86,7 @@ def test_sequences_may_be_pickled_by_any_protocol_and_as_one_array(published, tm
     np.testing.assert_array_equal(clips[1].video, dense["features"][1])
 
 
-def test_the_folder_of_the_data_set_itself_will_do(published, tmp_path):
+def test_the_folder_of_the_data_set_itself_will_do(tmp_path):
     written = published.write_tree(tmp_path, "VGGSound", sequences=False, features="main")
     assert len(all_clips(open_published(written.folder, AVERAGED))) == 24
     written.folder.rename(tmp_path / "my vggsound")
@@ -94,7 +95,7 @@ def test_the_folder_of_the_data_set_itself_will_do(published, tmp_path):
     assert len(all_clips(open_published(tmp_path / "my vggsound", AVERAGED, "vggsound"))) == 24
 
 
-def test_several_data_sets_or_features_must_be_chosen_from(published, tmp_path):
+def test_several_data_sets_or_features_must_be_chosen_from(tmp_path):
     published.write_tree(tmp_path, "UCF", sequences=False, features="main")
     published.write_tree(tmp_path, "VGGSound", sequences=False, features="main")
     with pytest.raises(InputError, match=r"got UCF, VGGSound\. Say --dataset"):
@@ -112,7 +113,7 @@ def test_several_data_sets_or_features_must_be_chosen_from(published, tmp_path):
     assert (tree.features, tree.split, tree.parts["test_unseen"]) == ("main", "cls", ["Rowing"])
 
 
-def test_case_is_ignored_where_the_released_loader_ignores_it(published, tmp_path):
+def test_case_is_ignored_where_the_released_loader_ignores_it(tmp_path):
     for dataset in ("UCF", "VGGSound"):
         written = published.write_tree(tmp_path, dataset)
         for path in list(written.folder.glob("features/*/*/*/Fencing.pkl")):
@@ -149,7 +150,7 @@ def refused(tree, files, match):
         ({"features": np.ones(())}, "another pickle"),
     ],
 )
-def test_sequences_that_cannot_be_meant_are_refused_by_file(published, tmp_path, change, match):
+def test_sequences_that_cannot_be_meant_are_refused_by_file(tmp_path, change, match):
     published.write_tree(tmp_path)
     tree = open_published(tmp_path, SEQUENCES)
     files = tree.files()[0]
@@ -170,7 +171,7 @@ def test_sequences_that_cannot_be_meant_are_refused_by_file(published, tmp_path,
         ({"data": np.ones((2, 3)), "video_urls": np.array([1, 2])}, "clip names in UTF-8"),
     ],
 )
-def test_averaged_files_that_cannot_be_meant_are_refused(published, tmp_path, change, match):
+def test_averaged_files_that_cannot_be_meant_are_refused(tmp_path, change, match):
     published.write_tree(tmp_path, sequences=False, features="main")
     tree = open_published(tmp_path, AVERAGED)
     files = tree.files()[0]
@@ -184,7 +185,7 @@ def test_averaged_files_that_cannot_be_meant_are_refused(published, tmp_path, ch
     refused(tree, files, match)
 
 
-def test_names_of_variable_length_are_read(published, tmp_path):
+def test_names_of_variable_length_are_read(tmp_path):
     published.write_tree(tmp_path, sequences=False, features="main")
     tree = open_published(tmp_path, AVERAGED)
     files = tree.files()[0]
@@ -195,7 +196,7 @@ def test_names_of_variable_length_are_read(published, tmp_path):
     assert [clip.name for clip in tree.clips(files)] == ["v_ä", "v_b"]
 
 
-def test_files_that_are_cut_are_refused(published, tmp_path):
+def test_files_that_are_cut_are_refused(tmp_path):
     for sequences, layout in ((False, AVERAGED), (True, SEQUENCES)):
         published.write_tree(tmp_path / layout.name, sequences=sequences)
         tree = open_published(tmp_path / layout.name, layout)
@@ -224,7 +225,7 @@ def test_files_that_are_cut_are_refused(published, tmp_path):
         ("ucf_w2v_class_names.csv", 'original,manual\n"Archery,Archery\n', "a CSV file"),
     ],
 )
-def test_lists_that_cannot_be_meant_are_refused(published, tmp_path, file, text, match):
+def test_lists_that_cannot_be_meant_are_refused(tmp_path, file, text, match):
     written = published.write_tree(tmp_path)
     path = written.folder / "class-split" / file
     path.unlink() if text is None else path.write_text(text)
@@ -232,7 +233,7 @@ def test_lists_that_cannot_be_meant_are_refused(published, tmp_path, file, text,
         open_published(tmp_path, SEQUENCES)
 
 
-def test_vectors_come_by_name_whatever_their_order(published, tmp_path):
+def test_vectors_come_by_name_whatever_their_order(tmp_path):
     written = published.write_tree(tmp_path)
     tree = open_published(tmp_path, SEQUENCES)
     np.testing.assert_array_equal(
@@ -242,7 +243,7 @@ def test_vectors_come_by_name_whatever_their_order(published, tmp_path):
         tree.class_vectors("by_place")
 
 
-def test_a_missing_vector_is_an_error_that_offers_the_nearest(published, tmp_path):
+def test_a_missing_vector_is_an_error_that_offers_the_nearest(tmp_path):
     written = published.write_tree(tmp_path)
     del written.vectors["Band Marching"]
     written.vectors["Band Marchin"] = np.ones(6, np.float32)

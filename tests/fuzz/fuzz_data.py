@@ -10,28 +10,25 @@ anything else but an ``InputError``, runs a program, takes more memory or time t
 
 from __future__ import annotations
 
-import argparse
-import faulthandler
-import importlib.util
 import os
 import pickle
 import shutil
 import sys
 import tempfile
 import time
-import traceback
 import tracemalloc
 import warnings
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import h5py
 import numpy as np
+import rounds
+from fuzz_files import damaged, repacked, require
 
 from neuroav.checks import InputError
 from neuroav.data.extract import read_labels
@@ -54,23 +51,13 @@ from neuroav.data.vectors import read_vectors
 
 MOST_BYTES = 64 << 20  # of memory for a file of some kilobytes
 MOST_SECONDS = 5.0
-HANGS_AFTER_SECONDS = 300  # of a hundred cases
 CLASSES = ["dog", "playing violin, fiddle", "rain"]
 VECTORS = np.arange(15, dtype=np.float32).reshape(3, 5)
 FORBIDDEN = {"os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen", "socket.connect", "ctypes.dlopen"}
 
 
-def _beside(place: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(place.stem, place)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[place.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-files = _beside(Path(__file__).with_name("fuzz_files.py"))
-published = _beside(Path(__file__).resolve().parents[1] / "helpers" / "published.py")
-require = files.require
+sys.path.append(str(Path(__file__).resolve().parents[1] / "helpers"))  # when run as a script
+published = import_module("published")
 
 
 # ------------------------------------------------------------------------------------------------------- sound files
@@ -326,7 +313,7 @@ def run_case(seed: int, number: int, folder: Path) -> tuple[str, bool]:
         shutil.rmtree(item) if item.is_dir() else item.unlink()
     (folder / "a.mp4").touch()
     path = folder / KINDS[name][0]
-    change = files.repacked if name == "vectors" and random.random() < 0.5 else files.damaged
+    change = repacked if name == "vectors" and random.random() < 0.5 else damaged
     path.write_bytes(change(content, other, random))
     return name, refused(folder, lambda: KINDS[name][2](path, version))
 
@@ -353,64 +340,6 @@ def refused(folder: Path, call: Callable[[], None]) -> bool:
     return False
 
 
-def fuzz(seed: int, first: int, cases: int, folder: Path, trace: bool = False) -> tuple[Counter[str], Counter[str]]:
-    """Run cases; returns how many of each kind, and how many of them were refused.
-
-    Raises:
-        AssertionError: If a promise is broken; the text holds the case's number.
-    """
-    done: Counter[str] = Counter()
-    refusals: Counter[str] = Counter()
-    began_here = not tracemalloc.is_tracing()
-    if began_here:
-        tracemalloc.start()
-    try:
-        for number in range(first, first + cases):
-            if trace:
-                sys.stdout.write(f"case {number}\n")
-                sys.stdout.flush()
-            try:
-                name, was_refused = run_case(seed, number, folder)
-            except Exception as error:
-                raise AssertionError(f"case {number} of seed {seed}: {type(error).__name__}: {error}") from error
-            done[name] += 1
-            refusals[name] += was_refused
-    finally:
-        if began_here:
-            tracemalloc.stop()
-    return done, refusals
-
-
-def main() -> int:
-    """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Fuzz the readers of data.")
-    parser.add_argument("--cases", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--first", type=int, default=0, help="number of the first case")
-    parser.add_argument("--trace", action="store_true", help="name every case before it runs")
-    args = parser.parse_args()
-    begin, done, refusals = time.monotonic(), Counter(), Counter()
-    with tempfile.TemporaryDirectory() as folder:
-        for name in KINDS:
-            sound(name, 1)
-        try:
-            for first in range(args.first, args.first + args.cases, 100):
-                faulthandler.dump_traceback_later(HANGS_AFTER_SECONDS, exit=True)
-                count = min(100, args.first + args.cases - first)
-                more = fuzz(args.seed, first, count, Path(folder), args.trace)
-                done.update(more[0])
-                refusals.update(more[1])
-        except AssertionError:
-            traceback.print_exc()
-            return 1
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-    for name in KINDS:
-        sys.stdout.write(f"{name:24} {refusals[name]:6} of {done[name]:6} refused\n")
-    sys.stdout.write(f"{args.cases} cases of seed {args.seed}: all is well, {time.monotonic() - begin:.0f} s\n")
-    return 0
-
-
 if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = "1"
-    sys.exit(main())
+    sys.exit(rounds.main("Fuzz the readers of data.", run_case))

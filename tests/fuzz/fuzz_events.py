@@ -8,7 +8,6 @@ crash, ``--trace`` names every case before it runs. The exit status is 1 at the 
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 import traceback
@@ -16,6 +15,7 @@ from collections import Counter
 from itertools import pairwise
 
 import numpy as np
+import rounds
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -519,32 +519,16 @@ def fuzz(seed: int, first: int, cases: int, trace: bool = False) -> Counter[str]
         AssertionError: If a promise is broken; the text holds the case's number.
     """
     done: Counter[str] = Counter()
-    begin = time.monotonic()
-    for number in range(first, first + cases):
-        if trace:
-            sys.stdout.write(f"case {number}\n")
-            sys.stdout.flush()
-        try:
-            kind, events = run_case(seed, number)
-        except Exception as error:
-            raise AssertionError(f"case {number} of seed {seed}: {error}") from error
+    for kind, events in rounds.run(run_case, seed, range(first, first + cases), trace):
         done[kind] += 1
         done["events"] += max(events, 0)
         done["refused"] += events < 0
-        if (number + 1) % 500 == 0:
-            sys.stdout.write(f"{number + 1 - first} cases, {time.monotonic() - begin:.0f} s\n")
-            sys.stdout.flush()
     return done
 
 
 def main() -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Fuzz the event code.")
-    parser.add_argument("--cases", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--first", type=int, default=0, help="number of the first case")
-    parser.add_argument("--trace", action="store_true", help="name every case before it runs")
-    args = parser.parse_args()
+    args = rounds.arguments("Fuzz the event code.")
     torch.set_num_threads(1)
     sys.stdout.write(f"cpu kernels: {cpu.describe()}\n")
     begin = time.monotonic()

@@ -9,24 +9,21 @@ before it runs, for crashes of the libraries below. The exit status is 1 at the 
 
 from __future__ import annotations
 
-import argparse
-import faulthandler
 import io
 import struct
 import sys
 import tempfile
 import time
-import traceback
 import tracemalloc
 import warnings
 import zipfile
-from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import h5py
 import numpy as np
+import rounds
 import torch
 
 from neuroav.checks import InputError
@@ -36,7 +33,6 @@ from neuroav.events.types import Events
 
 MOST_BYTES = 64 << 20  # of memory for a file of some kilobytes
 MOST_SECONDS = 5.0
-HANGS_AFTER_SECONDS = 300  # of a hundred cases
 SUFFIX = {name: (*each.suffixes, ".h5" if name in ("dsec", "v2e") else ".raw")[0] for name, each in FORMATS.items()}
 
 
@@ -291,57 +287,6 @@ def refused(path: Path, call: Callable[[], None]) -> bool:
     return False
 
 
-def fuzz(seed: int, first: int, cases: int, folder: Path, trace: bool = False) -> tuple[Counter[str], Counter[str]]:
-    """Run cases; returns how many of each kind, and how many of them were refused.
-
-    Raises:
-        AssertionError: If a promise is broken; the text holds the case's number.
-    """
-    done: Counter[str] = Counter()
-    refusals: Counter[str] = Counter()
-    began_here = not tracemalloc.is_tracing()
-    if began_here:
-        tracemalloc.start()
-    try:
-        for number in range(first, first + cases):
-            if trace:
-                sys.stdout.write(f"case {number}\n")
-                sys.stdout.flush()
-            try:
-                name, was_refused = run_case(seed, number, folder)
-            except Exception as error:
-                raise AssertionError(f"case {number} of seed {seed}: {type(error).__name__}: {error}") from error
-            done[name] += 1
-            refusals[name] += was_refused
-    finally:
-        if began_here:
-            tracemalloc.stop()
-    return done, refusals
-
-
-def main() -> int:
-    """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Fuzz the readers of event files.")
-    parser.add_argument("--cases", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--first", type=int, default=0, help="number of the first case")
-    parser.add_argument("--trace", action="store_true", help="name every case before it runs")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    begin, done, refusals = time.monotonic(), Counter(), Counter()
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            for first in range(args.first, args.first + args.cases, 100):
-                faulthandler.dump_traceback_later(HANGS_AFTER_SECONDS, exit=True)
-                found = fuzz(args.seed, first, min(100, args.first + args.cases - first), Path(folder), args.trace)
-                done, refusals = done + found[0], refusals + found[1]
-        except AssertionError:
-            traceback.print_exc()
-            return 1
-    counts = ", ".join(f"{name} {refusals[name]:,} of {count:,}" for name, count in sorted(done.items()))
-    sys.stdout.write(f"{args.cases} cases of seed {args.seed} in {time.monotonic() - begin:.0f} s; refused: {counts}\n")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    torch.set_num_threads(1)
+    sys.exit(rounds.main("Fuzz the readers of event files.", run_case))

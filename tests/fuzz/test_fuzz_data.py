@@ -2,27 +2,26 @@
 
 import os
 import time
-from pathlib import Path
 
+import fuzz_data
 import numpy as np
 import pytest
+import rounds
 
 from neuroav.checks import InputError
 from neuroav.data import extract, intact, readers, unpickle
 
-SCRIPT = Path(__file__).with_name("fuzz_data.py")
 
-
-def test_damaged_data_files_give_an_input_error_or_sound_data(fuzzer, tmp_path):
-    done, refused = fuzzer.fuzz(seed=0, first=0, cases=300, folder=tmp_path)
-    assert set(done) == set(fuzzer.KINDS)
+def test_damaged_data_files_give_an_input_error_or_sound_data(tmp_path):
+    done, refused = rounds.damaged(fuzz_data.run_case, 0, range(300), tmp_path)
+    assert set(done) == set(fuzz_data.KINDS)
     assert all(refused[name] > count / 12 for name, count in done.items())
     assert done.total() - refused.total() > 30
 
 
-def test_before_the_damage_every_file_is_sound(fuzzer, tmp_path):
+def test_before_the_damage_every_file_is_sound(tmp_path):
     (tmp_path / "a.mp4").touch()
-    for name, (file, content, check) in fuzzer.KINDS.items():
+    for name, (file, content, check) in fuzz_data.KINDS.items():
         for seed in range(4):
             for old in tmp_path.glob("s.h5*"):
                 old.unlink()
@@ -32,8 +31,8 @@ def test_before_the_damage_every_file_is_sound(fuzzer, tmp_path):
             check(tmp_path / file, seed)
 
 
-def test_cases_repeat(fuzzer, tmp_path):
-    once, again = (fuzzer.fuzz(seed=7, first=20, cases=20, folder=tmp_path) for _ in range(2))
+def test_cases_repeat(tmp_path):
+    once, again = (rounds.damaged(fuzz_data.run_case, 7, range(20, 40), tmp_path) for _ in range(2))
     assert once == again
 
 
@@ -64,23 +63,23 @@ def _slow(*args):
         (readers, "fail", lambda where, *_: InputError(f"{where}: expected a\nb"), "several lines"),
     ],
 )
-def test_a_broken_reader_is_seen(fuzzer, tmp_path, monkeypatch, module, name, broken, match):
+def test_a_broken_reader_is_seen(tmp_path, monkeypatch, module, name, broken, match):
     monkeypatch.setattr(module, name, broken)
     if broken is _slow:
-        monkeypatch.setattr(fuzzer, "MOST_SECONDS", 0.1)
+        monkeypatch.setattr(fuzz_data, "MOST_SECONDS", 0.1)
     if module is intact:
-        monkeypatch.setattr(fuzzer, "KINDS", {"store": fuzzer.KINDS["store"]})
+        monkeypatch.setattr(fuzz_data, "KINDS", {"store": fuzz_data.KINDS["store"]})
     with pytest.raises(AssertionError, match=f"case .* of seed 0: .*{match}"):
-        fuzzer.fuzz(seed=0, first=0, cases=1500, folder=tmp_path)
+        rounds.damaged(fuzz_data.run_case, 0, range(1500), tmp_path)
 
 
-def test_a_program_that_is_started_or_much_memory_is_seen(fuzzer, tmp_path):
+def test_a_program_that_is_started_or_much_memory_is_seen(tmp_path):
     with pytest.raises((AssertionError, RuntimeError), match=r"forbidden|os\.system"):
-        fuzzer.refused(tmp_path, lambda: os.system("true"))
-    fuzzer.WATCH.seen.clear()
+        fuzz_data.refused(tmp_path, lambda: os.system("true"))
+    fuzz_data.WATCH.seen.clear()
     import tracemalloc
 
     tracemalloc.start()
     with pytest.raises(AssertionError, match="bytes taken"):
-        fuzzer.refused(tmp_path, lambda: np.zeros(9 << 20))
+        fuzz_data.refused(tmp_path, lambda: np.zeros(9 << 20))
     tracemalloc.stop()

@@ -1,28 +1,27 @@
 """A short run of the fuzzer of event files, and that it sees readers that are careless, greedy, slow or rude."""
 
 import time
-from pathlib import Path
 
+import fuzz_files
 import numpy as np
 import pytest
+import rounds
 
 from neuroav.checks import InputError
 from neuroav.events.formats import columns, nmnist, text
 from neuroav.events.io import read_events
 
-SCRIPT = Path(__file__).with_name("fuzz_files.py")
 
-
-def test_damaged_files_of_every_format_give_an_input_error_or_sound_events(fuzzer, tmp_path):
-    done, refused = fuzzer.fuzz(seed=0, first=0, cases=500, folder=tmp_path)
-    assert set(done) == set(fuzzer.SOUND)
+def test_damaged_files_of_every_format_give_an_input_error_or_sound_events(tmp_path):
+    done, refused = rounds.damaged(fuzz_files.run_case, 0, range(500), tmp_path)
+    assert set(done) == set(fuzz_files.SOUND)
     assert all(refused[name] > count / 8 for name, count in done.items())
     assert done.total() - refused.total() > 50
 
 
 @pytest.mark.parametrize("count", [0, 1, 300])
-def test_before_the_damage_every_file_is_sound(fuzzer, tmp_path, count):
-    for name, (suffix, content) in fuzzer.SOUND.items():
+def test_before_the_damage_every_file_is_sound(tmp_path, count):
+    for name, (suffix, content) in fuzz_files.SOUND.items():
         path = tmp_path / f"sound{suffix}"
         path.write_bytes(content(count, 0))
         if count == 0 and name in ("nmnist", "text, commas"):  # nothing at all is left of these
@@ -30,13 +29,13 @@ def test_before_the_damage_every_file_is_sound(fuzzer, tmp_path, count):
                 read_events(path)
             continue
         events = read_events(path, "b" if name == "neuroav, clips" else None)
-        fuzzer.require_sound(events)
+        fuzz_files.require_sound(events)
         assert len(events) == count, name
         assert (events.is_noise is not None) == (name in ("neuroav, labels", "neuroav, clips", "npz, seconds"))
 
 
-def test_cases_repeat(fuzzer, tmp_path):
-    once, again = (fuzzer.fuzz(seed=7, first=20, cases=20, folder=tmp_path) for _ in range(2))
+def test_cases_repeat(tmp_path):
+    once, again = (rounds.damaged(fuzz_files.run_case, 7, range(20, 40), tmp_path) for _ in range(2))
     assert once == again
 
 
@@ -66,9 +65,9 @@ def _slow(path, *args):
         (columns, "fail", lambda where, *_: InputError("no"), "an error like this: no"),
     ],
 )
-def test_a_broken_reader_is_seen(fuzzer, tmp_path, monkeypatch, module, name, broken, match):
+def test_a_broken_reader_is_seen(tmp_path, monkeypatch, module, name, broken, match):
     monkeypatch.setattr(module, name, broken)
     if broken is _slow:
-        monkeypatch.setattr(fuzzer, "MOST_SECONDS", 0.1)
+        monkeypatch.setattr(fuzz_files, "MOST_SECONDS", 0.1)
     with pytest.raises(AssertionError, match=f"case .* of seed 0: .*{match}"):
-        fuzzer.fuzz(seed=0, first=0, cases=400, folder=tmp_path)
+        rounds.damaged(fuzz_files.run_case, 0, range(400), tmp_path)

@@ -1,6 +1,5 @@
 """Numbers of the released code for each model: those that may be copied lie here, the others beside the repository."""
 
-import importlib.util
 import json
 import zlib
 from pathlib import Path
@@ -110,23 +109,3 @@ def golden():
         pytest.skip(f"{folder}/{name}.npz: code without a licence, its numbers are not in the repository")
 
     return read
-
-
-def _helper(name):
-    """A module of ``tests/helpers``."""
-    spec = importlib.util.spec_from_file_location(name, HERE.parent / "helpers" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def pair_case():
-    """The module ``tests/helpers/pair_case.py``."""
-    return _helper("pair_case")
-
-
-@pytest.fixture(scope="session")
-def token_case():
-    """The module ``tests/helpers/token_case.py``."""
-    return _helper("token_case")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pair_case import PairCase, sizes
 
 from neuroav.baselines.avca import AVCA, AVCAConfig
 from neuroav.data.types import Batch, DataSpec, Sequence
@@ -11,14 +12,14 @@ REAL = [("real_size", f"avca_{features}_{mode}") for features in ("main", "cls")
 
 
 @pytest.fixture
-def case(golden, pair_case):
+def case(golden):
     """Open ``case(folder, name)``."""
 
     def read(folder, name, dtype=torch.float64):
         found = golden(folder, name)
         hyper = found.hyper
         spec = DataSpec(audio_dim=hyper["input_audio"], video_dim=hyper["input_video"], text_dim=hyper.get("W", 300))
-        return pair_case.PairCase(found, AVCA(spec, AVCAConfig(**pair_case.sizes(hyper))), dtype)
+        return PairCase(found, AVCA(spec, AVCAConfig(**sizes(hyper))), dtype)
 
     return read
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pair_case import PairCase, sizes
 
 from neuroav.baselines.avmst import AT_REST, AVMST, AsReleased, AVMSTConfig, Clips
 from neuroav.data.types import DataSpec
@@ -18,7 +19,7 @@ def as_shown(trio):
 
 
 @pytest.fixture
-def case(golden, pair_case):
+def case(golden):
     """Open ``case(folder, name)``."""
 
     def read(folder, name, dtype=torch.float64):
@@ -26,8 +27,8 @@ def case(golden, pair_case):
         hyper = found.hyper
         reading = AsReleased(hidden=hyper["encoder_hidden"], repeats=hyper["T"])
         spec = DataSpec(audio_dim=hyper["input_audio"], video_dim=hyper["input_video"], text_dim=hyper.get("W", 300))
-        model = AVMST(spec, AVMSTConfig(**pair_case.sizes(hyper, reading)))
-        opened = pair_case.PairCase(found, model, dtype)
+        model = AVMST(spec, AVMSTConfig(**sizes(hyper, reading)))
+        opened = PairCase(found, model, dtype)
         opened.positive, opened.negative = as_shown(opened.positive), as_shown(opened.negative)
         return opened
 

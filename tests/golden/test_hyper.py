@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from pair_case import PairCase, sizes
 
 from neuroav.baselines.hyper import (
     AsReleased,
@@ -29,16 +30,16 @@ ALIGNMENT = {"alignment": "loss_align"}
 
 
 @pytest.fixture
-def case(golden, pair_case):
+def case(golden):
     """Open ``case(folder, name)``."""
 
     def read(folder, name, dtype=torch.float64):
         found = golden(folder, name)
         hyper = found.hyper
         kind, config, fields = KINDS[hyper["hyper_framework"]]
-        sizes = pair_case.sizes(hyper, AsReleased()) | {ours: hyper[theirs] for ours, theirs in fields.items()}
+        choices = sizes(hyper, AsReleased()) | {ours: hyper[theirs] for ours, theirs in fields.items()}
         spec = DataSpec(audio_dim=hyper["input_audio"], video_dim=hyper["input_video"], text_dim=hyper.get("W", 300))
-        return pair_case.PairCase(found, kind(spec, config(**sizes)), dtype)
+        return PairCase(found, kind(spec, config(**choices)), dtype)
 
     return read
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from token_case import TokenCase
 
 from neuroav.baselines.sacma import SACMA, AsReleased
 from neuroav.train.optim import adam
@@ -13,11 +14,11 @@ CASES += [("real_size", "sacma_main_eval"), ("real_size", "sacma_main_train")]
 
 
 @pytest.fixture
-def case(golden, token_case):
+def case(golden):
     """Our model in place of the released one: ``case(folder, name)``."""
 
     def make(folder, name, dtype=torch.float64):
-        return token_case.TokenCase(golden(folder, name), SACMA, HEADS, {"reading": AsReleased()}, dtype)
+        return TokenCase(golden(folder, name), SACMA, HEADS, {"reading": AsReleased()}, dtype)
 
     return make
 

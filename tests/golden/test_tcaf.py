@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from token_case import TokenCase
 
 from neuroav.baselines.tcaf import TCAF, AsPublished, AsReleased
 from neuroav.nn.encoder import CrossAttention, FullAttention, SelfAttention
@@ -15,14 +16,14 @@ REAL = ["tcaf_cls_ucf_eval", "tcaf_cls_ucf_train", "tcaf_main_activitynet_eval",
 
 
 @pytest.fixture
-def case(golden, token_case):
+def case(golden):
     """Our model in place of the released one: ``case(folder, name)``."""
 
     def make(folder, name, reading=None, dtype=torch.float64):
         run = golden(folder, name)
         pattern = PATTERNS[run.meta.get("attention", "cross")]
         choices = {"attention": pattern, "reading": AsReleased() if reading is None else reading}
-        return token_case.TokenCase(run, TCAF, HEADS, choices, dtype)
+        return TokenCase(run, TCAF, HEADS, choices, dtype)
 
     return make
 

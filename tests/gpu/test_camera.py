@@ -1,10 +1,10 @@
 """The full camera model, and the public functions, on a CUDA device: the results of the CPU, bit for bit."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
+from by_path import load
 
 from neuroav.events.camera import EventCamera
 from neuroav.events.generate import bin_frames, clips_to_events, frames_to_events
@@ -18,14 +18,7 @@ pytestmark = [
 ]
 
 
-def _load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-cases = _load(PARITY / "test_camera_cuda_on_cpu.py")
+cases = load(PARITY / "test_camera_cuda_on_cpu.py")
 CAMERAS = {
     "ideal": EventCamera(),
     "clean": EventCamera.preset("clean"),
@@ -35,11 +28,6 @@ CAMERAS = {
     "at frames": EventCamera(timestamps="frame"),
     "on v2e's grid": EventCamera(timestamps="v2e"),
 }
-
-
-@pytest.fixture(autouse=True)
-def _cupy():
-    pytest.importorskip("cupy", reason="CuPy is not installed")
 
 
 def _cuda(tensors):

@@ -1,10 +1,10 @@
 """Events and bins on a CUDA device: the arrays of the CPU, bit for bit, on any stream, in CUDA graphs, beyond 2^31."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
+from by_path import load
 
 from neuroav.kernels import bins as list_bins
 from neuroav.kernels import clips, events
@@ -16,20 +16,8 @@ pytestmark = [
 ]
 
 
-def _load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-cases = _load(PARITY / "test_events.py")
-bin_cases = _load(PARITY / "test_cuda_on_cpu.py")
-
-
-@pytest.fixture(autouse=True)
-def _cupy():
-    pytest.importorskip("cupy", reason="CuPy is not installed")
+cases = load(PARITY / "test_events.py")
+bin_cases = load(PARITY / "test_cuda_on_cpu.py")
 
 
 def _cuda(arguments):

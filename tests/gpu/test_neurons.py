@@ -1,11 +1,11 @@
 """Neurons on a CUDA device: the CPU's spikes and membranes bit for bit, in CUDA graphs, compiled, beyond 2^31."""
 
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from by_path import load
 
 from neuroav.kernels import cuda, neurons
 from neuroav.neurons import DynamicLIF
@@ -17,20 +17,8 @@ pytestmark = [
 ]
 
 
-def _load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-kernel_cases = _load(PARITY / "test_neurons_cuda_on_cpu.py")
+kernel_cases = load(PARITY / "test_neurons_cuda_on_cpu.py")
 cases = kernel_cases.cases
-
-
-@pytest.fixture(autouse=True)
-def _cupy():
-    pytest.importorskip("cupy", reason="CuPy is not installed")
 
 
 def _cuda(arguments):

@@ -1,17 +1,15 @@
 """The CUDA kernels of the full camera model, run thread by thread on a CPU, give the reference's arrays."""
 
-import importlib.util
 import math
 import shutil
 import statistics
-from pathlib import Path
 
 import pytest
 import torch
+from cuda_on_cpu import CudaOnCpu
 
 from neuroav.kernels import cuda, reference_camera
 
-HELPER = Path(__file__).resolve().parents[1] / "helpers" / "cuda_on_cpu.py"
 FINE = 1 << 24
 NOTHING = torch.empty(0, dtype=torch.int32)
 BACKWARDS, SHUFFLED = 1, 2
@@ -22,10 +20,7 @@ PARTS = ("low pass", "two poles", "voltage", "leak", "jitter", "shot", "refracto
 def machine(tmp_path_factory):
     if shutil.which("g++") is None:
         pytest.skip("g++ is not on the PATH")
-    spec = importlib.util.spec_from_file_location(HELPER.stem, HELPER)
-    helper = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(helper)
-    return helper.CudaOnCpu(["camera", "sort"], tmp_path_factory.mktemp("camera"))
+    return CudaOnCpu(["camera", "sort"], tmp_path_factory.mktemp("camera"))
 
 
 @pytest.fixture

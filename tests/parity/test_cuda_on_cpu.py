@@ -1,7 +1,6 @@
 """The CUDA kernels, run thread by thread on a CPU, give the arrays of the PyTorch reference."""
 
 import contextlib
-import importlib.util
 import shutil
 import sys
 import types
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from by_path import load
+from cuda_on_cpu import CudaOnCpu, compile_with_nvrtc, find_nvrtc
 
 from neuroav.events import generate
 from neuroav.kernels import cuda, reference
@@ -18,15 +19,7 @@ HERE = Path(__file__).resolve().parent
 HELPERS = HERE.parent / "helpers"
 
 
-def _load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-helper = _load(HELPERS / "cuda_on_cpu.py")
-event_cases = _load(HERE / "test_events.py")
+event_cases = load(HERE / "test_events.py")
 
 BACKWARDS, SHUFFLED = 1, 2  # orders in which threads run
 BINS = {
@@ -43,7 +36,7 @@ BINS = {
 def machine(tmp_path_factory):
     if shutil.which("g++") is None:
         pytest.skip("g++ is not on the PATH")
-    return helper.CudaOnCpu(["events", "sort", "bins", HELPERS / "broken.cu"], tmp_path_factory.mktemp("cuda"))
+    return CudaOnCpu(["events", "sort", "bins", HELPERS / "broken.cu"], tmp_path_factory.mktemp("cuda"))
 
 
 @pytest.fixture
@@ -342,12 +335,12 @@ def test_changed_headers_are_compiled_anew(monkeypatch, tmp_path):
 @pytest.mark.parametrize("source", sorted(path.stem for path in (cuda._sources() / "cuda").glob("*.cu")))
 def test_nvrtc_compiles(source):
     """What CuPy does, without CuPy: no host headers, and functions without a mark belong to the GPU."""
-    nvrtc = helper.find_nvrtc()
+    nvrtc = find_nvrtc()
     if nvrtc is None:
         pytest.skip("no libnvrtc beside PyTorch or in the library path")
     folder = cuda._sources()
     options = [f"-I{folder / 'common'}", f"-I{folder / 'cuda'}", "-arch=sm_90", "-std=c++17"]
     options += ["--device-as-default-execution-space", "-ftz=true"]
     code = (folder / "cuda" / f"{source}.cu").read_text(encoding="utf-8")
-    log = helper.compile_with_nvrtc(nvrtc, code, options)
+    log = compile_with_nvrtc(nvrtc, code, options)
     assert log == ""

@@ -1,6 +1,5 @@
 """The CUDA kernels of the neurons, run thread by thread on a CPU, give the reference's arrays and the CPU's bits."""
 
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -9,25 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from by_path import load
+from cuda_on_cpu import CudaOnCpu
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neuroav.kernels import cpu, cuda, cuda_neurons, neurons, reference
 
-HERE = Path(__file__).resolve().parent
 BACKWARDS, SHUFFLED = 1, 2  # orders in which threads run
 needs_extension = pytest.mark.skipif(not cpu.available(), reason=cpu.describe())
 
 
-def _load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-helper = _load(HERE.parent / "helpers" / "cuda_on_cpu.py")
-cases = _load(HERE / "test_neurons.py")
+cases = load(Path(__file__).with_name("test_neurons.py"))
 Case, SURROGATES = cases.Case, cases.SURROGATES
 TYPES = ("float32", "float64", "bfloat16", "float16")
 
@@ -36,7 +28,7 @@ TYPES = ("float32", "float64", "bfloat16", "float16")
 def machine(tmp_path_factory):
     if shutil.which("g++") is None:
         pytest.skip("g++ is not on the PATH")
-    return helper.CudaOnCpu([f"neurons_{name}" for name in TYPES], tmp_path_factory.mktemp("neurons"))
+    return CudaOnCpu([f"neurons_{name}" for name in TYPES], tmp_path_factory.mktemp("neurons"))
 
 
 @pytest.fixture

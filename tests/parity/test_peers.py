@@ -7,12 +7,12 @@ models in which such a tie always fires and never fires.
 
 import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from by_path import load
 
 from neuroav.events.camera import EventCamera, Log
 from neuroav.events.generate import frames_to_events
@@ -30,15 +30,7 @@ needs_v2e = pytest.mark.skipif(
 )
 
 
-def _load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-make = _load(GOLDEN / "make.py")
+make = load(GOLDEN / "make.py")
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
 """A real process killed at random times and at every write of a file ends like one left alone."""
 
-import importlib.util
 import random
 import sys
 from itertools import count
 from pathlib import Path
 
 import pytest
+from by_path import load
 
 SCRIPT = Path(__file__).with_name("kill.py")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is of Unix")
@@ -15,12 +15,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is of U
 @pytest.fixture(scope="module")
 def kill():
     """The script, as a module that new processes can import by name."""
-    spec = importlib.util.spec_from_file_location("kill", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["kill"] = module
     sys.path.insert(0, str(SCRIPT.parent))
-    spec.loader.exec_module(module)
-    yield module
+    yield load(SCRIPT)
     sys.path.remove(str(SCRIPT.parent))
     del sys.modules["kill"]
 
