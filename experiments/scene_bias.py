@@ -196,6 +196,19 @@ def as_json(rows: list[dict], versions: dict[str, str]) -> str:
 # ------------------------------------------------------------------------------------------------------------ the table
 
 
+def summary(rows: list[dict], bias: float, ambience: float = 0.0) -> list[str]:
+    """Lines of a table of every system at one bias; what shuffling costs is the mean of each run's own loss."""
+    lines = ["| model | biased: HM | ZSL | shuffled: HM | ZSL | HM lost | follows the scene | n |", "|" + 8 * "---|"]
+    for model in (name for group in ("controls", "ablations", "baselines") for name in SYSTEMS[group]):
+        biased, shuffled = (select(rows, ambience, bias, test_set, model) for test_set in ("biased", "shuffled"))
+        if biased and shuffled:
+            lost = [a["hm"] - b["hm"] for a, b in zip(biased, shuffled, strict=True)]
+            cells = [[row[figure] for row in each] for each in (biased, shuffled) for figure in ("hm", "zsl")]
+            cells += [lost, [row["follows_scene"] for row in shuffled]]
+            lines.append(f"| {model} | {' | '.join(map(spread, cells))} | {len(shuffled)} |")
+    return lines
+
+
 def markdown(rows: list[dict]) -> str:
     """Percent, mean ± sample standard deviation over splits and seeds."""
     heads = ["S", "U", "HM", "ZSL", "HM at oracle beta", "follows scene"]
@@ -203,6 +216,13 @@ def markdown(rows: list[dict]) -> str:
         "MotionScenes small: percent, mean ± s.d. over n runs: every split, and the seeds that are finished on each of "
         "them. Chance: ZSL 11.1, follows scene 12.5. "
         "Command: `python experiments/scene_bias.py FOLDER`.",
+        "",
+        *(
+            line
+            for bias in (0.5, 0.9)
+            for line in (f"At scene bias {bias}, any ambience:", "", *summary(rows, bias), "")
+        ),
+        "All points:",
         "",
         "| ambience bias | scene bias | test set | model | n | "
         + " | ".join(heads)

@@ -48,6 +48,22 @@ def test_the_table_has_the_mean_and_spread_of_each_point(grid: ModuleType):
     assert "| 1 | 50.0 | 50.0 | 25.0 |" in lines[-1], "one run has no spread"
 
 
+def test_what_shuffling_costs_is_each_runs_own_loss(grid: ModuleType):
+    shuffled = [row("events only", 0.9, hm, seed) for seed, hm in enumerate((0.3, 0.4, 0.5))]
+    biased = [row("events only", 0.9, hm, seed, test_set="biased") for seed, hm in enumerate((0.4, 0.5, 0.6))]
+    assert grid.summary([*shuffled, *biased], 0.9)[2:] == [
+        "| events only | 50.0 ± 10.0 | 50.0 ± 0.0 | 40.0 ± 10.0 | 50.0 ± 0.0 | 10.0 ± 0.0 | 12.5 ± 0.0 | 3 |"
+    ]
+
+
+def test_the_readme_has_the_numbers_of_the_results(grid: ModuleType):
+    recorded, _ = grid.read_results()
+    lines = grid.summary(grid.on_every_split([row for rows in recorded.values() for row in rows]), 0.5)
+    assert len(lines) == 2 + 11
+    readme = (EXPERIMENTS.parent / "README.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line not in readme] == []
+
+
 def test_the_figure_has_a_row_of_panels_for_each_ambience(grid: ModuleType):
     rows = [
         row(name, bias, 0.3, 0, 0.0, s) for name in grid.DRAWN for bias in (0.0, 0.9) for s in ("biased", "shuffled")
