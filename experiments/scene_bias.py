@@ -3,15 +3,15 @@
 Command:  ``python experiments/scene_bias.py FOLDER`` for all of it: five biases, three class splits, five seeds, with
           and without an ambience that gives the scene away; ``--splits 0 --seeds 0,1 --systems controls`` and so on
           for a part. Stopped at any time, it goes on. ``--collect`` runs nothing and writes the results of what is
-          finished. ``--add`` takes the runs of the results that are here already as finished and adds to them, so that
-          a grid can grow in several places.
+          finished. ``--add`` goes on from the committed results and adds to them, so that a grid can grow in several
+          places.
 Device:   CPU. It says how long it takes before it begins: 14 hours or so on two cores for everything.
 Settings: MotionScenes ``small``, width 128, one stage, 300 steps of 64 clips, Adam 1e-3 falling tenfold after three
           quarters, as in ``compare.py``; every system sees the same batches. SACMA and TCaF, the strongest systems
           there that read no events, have 2 layers.
-Writes:   ``experiments/results/scene_bias.json``, ``.md`` and ``.svg``: HM at the validated and at the oracle beta, and
-          the share of shuffled clips given a class whose preferred scene is the one shown; ``scene_bias_ablations.svg``
-          has MDFT beside its ablations.
+Writes:   ``scene_bias.json``, ``.md`` and ``.svg`` in FOLDER, or with ``--add`` in ``experiments/results``: HM at the
+          validated and at the oracle beta, and the share of shuffled clips given a class whose preferred scene is the
+          one shown; ``scene_bias_ablations.svg`` has MDFT beside its ablations.
 """
 
 import argparse
@@ -125,22 +125,22 @@ def place(experiment: Experiment) -> tuple[float, int, float, int, str]:
     return (data.scenes.ambience_bias, data.scenes.split, data.scene_bias, experiment.seed, experiment.name)
 
 
-def read_results() -> tuple[dict[tuple, list[dict[str, Any]]], list[str]]:
-    """Rows of the results that are here already, by the place of their run, and the commits that made them."""
+def read_results() -> tuple[dict[tuple, list[dict[str, Any]]], dict[str, str]]:
+    """Rows of the results that are here already, by the place of their run, and the versions that made them."""
     path = RESULTS / "scene_bias.json"
-    found = load_json(path) if path.exists() else {"columns": [], "versions": {"commit": ""}, "rows": []}
+    found = load_json(path) if path.exists() else {"columns": [], "versions": {}, "rows": []}
     rows: dict[tuple, list[dict[str, Any]]] = {}
     for values in found["rows"]:
         row = dict(zip(found["columns"], values, strict=True))
         rows.setdefault(tuple(row[key] for key in RUN), []).append(row)
-    return rows, [commit for commit in found["versions"]["commit"].split(", ") if commit]
+    return rows, found["versions"]
 
 
 def collect(folder: Path, add: bool = False) -> None:
     """Write JSON, table and figures of every finished run in ``folder``; with ``add``, of those in the results too."""
-    there, commits = read_results() if add else ({}, [])
+    there, versions = read_results() if add else ({}, {})
+    commits = [versions["commit"]] if there else []
     rows: list[dict[str, Any]] = []
-    versions = None
     for experiment, path in jobs(folder, list(product(AMBIENCES, SEEDS, SPLITS, BIASES))):
         where = place(experiment)
         if (path / "results.json").exists():
@@ -150,9 +150,9 @@ def collect(folder: Path, add: bool = False) -> None:
             rows += [in_columns(row | dict(zip(RUN, where, strict=True))) for row in results["rows"]]
         else:
             rows += there.get(where, [])
-    if versions is None:
+    if not rows:
         sys.exit(f"no finished run in {folder}")
-    versions |= {"commit": ", ".join(dict.fromkeys(commits))}
+    versions |= {"commit": ", ".join(dict.fromkeys(", ".join(commits).split(", ")))}
     fair = on_every_split(rows)
     text = markdown(fair)
     contents = {"scene_bias.json": as_json(rows, versions), "scene_bias.md": text, "scene_bias.svg": figure(fair)}
@@ -161,7 +161,7 @@ def collect(folder: Path, add: bool = False) -> None:
         paired = [row for row in fair if (row["ambience"], row["seed"]) in ablated]  # with MDFT of the same seeds
         contents["scene_bias_ablations.svg"] = figure(paired, (DRAWN[0], *ABLATIONS))
     for name, content in contents.items():
-        with replacing(RESULTS / name) as temporary:
+        with replacing((RESULTS if add else folder) / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
     sys.stdout.write(text)
 
@@ -348,6 +348,6 @@ if __name__ == "__main__":
     parser.add_argument("--ambience", type=some_of(float, AMBIENCES), default=list(AMBIENCES))
     parser.add_argument("--systems", type=some_of(str, list(SYSTEMS)), default=list(SYSTEMS))
     parser.add_argument("--workers", type=int, default=num_cores())
-    parser.add_argument("--add", action="store_true", help="go on from the results that are here, and add to them")
+    parser.add_argument("--add", action="store_true", help="go on from the committed results, and add to them")
     parser.add_argument("--collect", action="store_true", help="run nothing, write what is finished")
     main(parser.parse_args())

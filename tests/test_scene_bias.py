@@ -93,14 +93,13 @@ def finish(grid: ModuleType, folder: Path, cell: tuple[float, int, int, float], 
 
 
 def test_what_is_finished_is_collected(grid: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(grid, "RESULTS", tmp_path / "results")
-    (tmp_path / "results").mkdir()
+    monkeypatch.setattr(grid, "RESULTS", tmp_path / "committed")  # which stay as they are
     drawn = {"scene_bias.json", "scene_bias.md", "scene_bias.svg"}
     for number, written in ((2, drawn), (11, drawn | {"scene_bias_ablations.svg"})):
         finish(grid, tmp_path, (1.0, 2, 1, 0.75), number, f"c{number}", 0.5)
         grid.collect(tmp_path)
-        assert {path.name for path in (tmp_path / "results").iterdir()} == written
-    found = json.loads((tmp_path / "results" / "scene_bias.json").read_text())
+        assert {path.name for path in tmp_path.iterdir() if path.is_file()} == written
+    found = json.loads((tmp_path / "scene_bias.json").read_text())
     assert found["versions"]["commit"] == "c11"
     assert len(found["rows"]) == 11
     for values in found["rows"]:
@@ -116,14 +115,15 @@ def test_a_grid_grows_in_several_places(grid: ModuleType, tmp_path: Path, monkey
     here, there = tmp_path / "here", tmp_path / "there"
     finish(grid, here, (0.0, 0, 0, 0.5), 11, "c1", 0.3)
     grid.collect(here)
-    alone = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    grid.collect(here, add=True)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == alone
+    for _ in range(2):
+        grid.collect(here, add=True)
+        both = [((here / path.name).read_bytes(), path.read_bytes()) for path in tmp_path.glob("scene_bias*")]
+        assert [alone == added for alone, added in both] == 4 * [True]
     finish(grid, there, (0.0, 0, 0, 0.5), 1, "c2", 0.9)
     finish(grid, there, (0.0, 1, 0, 0.5), 11, "c2", 0.5)
     grid.collect(there, add=True)
-    found, commits = grid.read_results()
-    assert commits == ["c1", "c2"]
+    found, versions = grid.read_results()
+    assert versions["commit"] == "c1, c2"
     assert sorted(rows[0]["hm"] for rows in found.values()) == [0.3] * 10 + [0.5] * 11 + [0.9], "a new run replaces"
 
     ran = []
