@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import io
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from neuroav import __version__
+from neuroav import __version__, interrupts
 from neuroav.checks import NeuroavError, fail
 
 EXAMPLES = """examples:
@@ -447,8 +445,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names that the terminal can't show
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: unfinished files are removed
+    interrupts.install()  # unfinished files are removed
     try:
         _check_json_path(args.json)
         return args.handler(args)

@@ -45,23 +45,6 @@ def map_processes(
         pool.shutdown(cancel_futures=True)
 
 
-@contextmanager
-def interrupts_wait() -> Iterator[None]:
-    """Let Ctrl-C and termination wait until the end, where what is half made could not be tidied up."""
-    came: list[int] = []
-    before = {}
-    if threading.current_thread() is threading.main_thread():  # no other is ever interrupted
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, lambda one, frame: came.append(one))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        for one in came:
-            signal.raise_signal(one)
-
-
 def took_lock(file: IO[Any], path: Path) -> bool:
     """Whether the open ``file`` at ``path`` is now under this process's exclusive lock (POSIX; elsewhere always)."""
     try:

@@ -6,6 +6,8 @@ import sys
 import time
 from types import TracebackType
 
+from neuroav import interrupts
+
 
 class Progress:
     """Count work units on stderr; ``total=None`` when the end is unknown.
@@ -38,7 +40,8 @@ class Progress:
             self._bar = tqdm(total=total, desc=title, unit=unit, dynamic_ncols=True, file=sys.stderr, initial=done)
 
     def update(self, n: int = 1, **figures: float | str) -> None:
-        """Add ``n`` finished units; ``figures`` are shown beside the count."""
+        """Add ``n`` finished units; ``figures`` are shown beside the count. Raises an interrupt that got lost."""
+        interrupts.raise_dropped()
         self.done += n
         if self._bar is not None:
             if figures:

@@ -2,16 +2,12 @@
 
 import math
 import os
-import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
-import pytest
-
 import neuroav
-from neuroav.processes import interrupts_wait, map_processes
+from neuroav.processes import map_processes
 
 PROGRAM = """
 import os
@@ -58,30 +54,3 @@ def test_results_come_in_order_from_a_bounded_number_ahead():
     assert next(results) == (0, 0.0)
     assert len(taken) == 6
     assert [value for _, value in results] == [math.sqrt(i) for i in range(1, 40)]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_comes_at_the_end_and_handlers_are_as_before(number):
-    came, done = [], []
-    before = signal.signal(number, lambda one, frame: came.append(one))
-    try:
-        with interrupts_wait():
-            signal.raise_signal(number)
-            done.append(list(came))
-        assert (done, came) == ([[]], [number])
-        signal.raise_signal(number)
-        assert came == [number] * 2
-    finally:
-        signal.signal(number, before)
-
-
-def test_a_thread_has_no_interrupts_to_hold():
-    def work():
-        with interrupts_wait():
-            done.append(signal.getsignal(signal.SIGINT))
-
-    done = []
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert done == [signal.getsignal(signal.SIGINT)]

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from neuroav.processes import interrupts_wait
+from neuroav import interrupts
 
 
 class FileSink(io.FileIO):
@@ -71,6 +71,6 @@ def new_hdf5(path: Path, **options: Any) -> Iterator[tuple[Any, FileSink]]:
     import h5py
 
     with FileSink(path) as sink, ExitStack() as stack:
-        with interrupts_wait():
+        with interrupts.held():
             file = stack.enter_context(h5py.File(sink, "w", **options))
         yield file, sink

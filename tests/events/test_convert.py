@@ -417,7 +417,7 @@ def test_a_terminated_conversion_leaves_nothing_behind(make_video, slide, tmp_pa
         assert list(out.iterdir()) != [out / "a.h5"]
         process.terminate()
         said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert said.splitlines()[-1] == "neuroav events: interrupted"
     assert list(out.iterdir()) == []
 

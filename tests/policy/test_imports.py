@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-FOUNDATION = {"checks", "cluster", "files", "processes", "progress", "silence"}
+FOUNDATION = {"checks", "cluster", "files", "interrupts", "processes", "progress", "silence"}
 NUMERICS = FOUNDATION | {"kernels", "events", "neurons", "nn"}
 # Two files are contracts rather than rooms: what a model is given, and what a model must offer.
 CONTRACTS = {"data.types", "baselines.base"}
@@ -16,7 +16,8 @@ ALLOWED = {
     "cluster": {"checks"},
     "files": {"checks"},
     "processes": set(),
-    "progress": set(),
+    "interrupts": set(),
+    "progress": {"interrupts"},
     "silence": set(),
     "kernels": FOUNDATION | {"_cpu"},
     "events": FOUNDATION | {"kernels"},
