@@ -197,15 +197,27 @@ def as_json(rows: list[dict], versions: dict[str, str]) -> str:
 
 
 def summary(rows: list[dict], bias: float, ambience: float = 0.0) -> list[str]:
-    """Lines of a table of every system at one bias; what shuffling costs is the mean of each run's own loss."""
-    lines = ["| model | biased: HM | ZSL | shuffled: HM | ZSL | HM lost | follows the scene | n |", "|" + 8 * "---|"]
+    """Lines of a table of every system at one bias: HM, what it is beside MDFT's, and what shuffling costs.
+
+    Differences are means of each run's own: from MDFT on the same split with the same seed, from itself unshuffled.
+    """
+    head = "| model | biased: HM | beside MDFT | shuffled: HM | beside MDFT | HM lost | follows the scene | n |"
+    lines = [head, "|" + 8 * "---|"]
+    at = itemgetter("test_set", "split", "seed")
+    whole: dict[tuple, float] = {}
     for model in (name for group in ("controls", "ablations", "baselines") for name in SYSTEMS[group]):
-        biased, shuffled = (select(rows, ambience, bias, test_set, model) for test_set in ("biased", "shuffled"))
-        if biased and shuffled:
-            lost = [a["hm"] - b["hm"] for a, b in zip(biased, shuffled, strict=True)]
-            cells = [[row[figure] for row in each] for each in (biased, shuffled) for figure in ("hm", "zsl")]
-            cells += [lost, [row["follows_scene"] for row in shuffled]]
-            lines.append(f"| {model} | {' | '.join(map(spread, cells))} | {len(shuffled)} |")
+        pair = [select(rows, ambience, bias, test_set, model) for test_set in ("biased", "shuffled")]
+        if not all(pair):
+            continue
+        cells = []
+        for same in pair:
+            beside = [row["hm"] - whole[at(row)] for row in same if at(row) in whole]
+            cells += [spread([row["hm"] for row in same]), signed(beside) if beside else "-"]
+        lost = [before["hm"] - after["hm"] for before, after in zip(*pair, strict=True)]
+        cells += [spread(lost), spread([row["follows_scene"] for row in pair[1]])]
+        lines.append(f"| {model} | {' | '.join(cells)} | {len(pair[1])} |")
+        if model == DRAWN[0]:
+            whole = {at(row): row["hm"] for same in pair for row in same}
     return lines
 
 
@@ -249,6 +261,12 @@ def spread(values: list[float]) -> str:
     return f"{100 * statistics.mean(values):.1f}{sd}"
 
 
+def signed(values: list[float]) -> str:
+    """:func:`spread` with the sign of the mean."""
+    text = spread(values)
+    return text if text.startswith("-") else f"+{text}"
+
+
 def layer_cells(rows: list[dict]) -> list[str]:
     """Range of spike rates over layers, worst dead share, range of threshold spreads."""
     rows = [row for row in rows if row["least_rate"] is not None]
@@ -280,7 +298,7 @@ def figure(rows: list[dict], names: Sequence[str] = DRAWN) -> str:
             for ax, (key, test_set, title) in zip(row, panels, strict=True):
                 for i, model in enumerate(names):
                     draw_line(ax, rows, ambience, test_set, model, key, i)
-                ax.set(title=title if ambience == ambiences[0] else "", ylim=(0, None))
+                ax.set(title=title if ambience == ambiences[0] else "")
                 if key == "follows_scene":
                     ax.axhline(100 * CHANCE_SCENE, color=INKS["muted"], linestyle=":", linewidth=1)
                     ax.text(
@@ -294,9 +312,10 @@ def figure(rows: list[dict], names: Sequence[str] = DRAWN) -> str:
                     )
             sound = "ambience: the scene's" if ambience else "ambience: any"
             row[0].set_ylabel(f"{sound}\npercent" if len(ambiences) > 1 else "percent")
-        top = max(ax.get_ylim()[1] for ax in grid[:, :2].flat)
-        for ax in grid[:, :2].flat:
-            ax.set_ylim(0, top)  # one scale for HM
+        for alike in (grid[:, :2], grid[:, 2:]):  # one scale for HM, and one for the share
+            top = max(ax.get_ylim()[1] for ax in alike.flat)
+            for ax in alike.flat:
+                ax.set_ylim(0, top)
         for ax in grid[-1]:
             ax.set(xlabel="scene bias in training", xticks=BIASES)
         handles, labels = grid[0][0].get_legend_handles_labels()

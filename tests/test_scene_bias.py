@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 from by_path import load
+from matplotlib.figure import Figure
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 
@@ -48,12 +49,18 @@ def test_the_table_has_the_mean_and_spread_of_each_point(grid: ModuleType):
     assert "| 1 | 50.0 | 50.0 | 25.0 |" in lines[-1], "one run has no spread"
 
 
-def test_what_shuffling_costs_is_each_runs_own_loss(grid: ModuleType):
-    shuffled = [row("events only", 0.9, hm, seed) for seed, hm in enumerate((0.3, 0.4, 0.5))]
-    biased = [row("events only", 0.9, hm, seed, test_set="biased") for seed, hm in enumerate((0.4, 0.5, 0.6))]
-    assert grid.summary([*shuffled, *biased], 0.9)[2:] == [
-        "| events only | 50.0 ± 10.0 | 50.0 ± 0.0 | 40.0 ± 10.0 | 50.0 ± 0.0 | 10.0 ± 0.0 | 12.5 ± 0.0 | 3 |"
+def test_differences_are_of_each_runs_own(grid: ModuleType):
+    def both(model: str, hm: list[float]) -> list[dict]:
+        shuffled = [row(model, 0.9, each, seed) for seed, each in enumerate(hm)]
+        return shuffled + [row(model, 0.9, each + 0.1, seed, test_set="biased") for seed, each in enumerate(hm)]
+
+    rows = both("MDFT (EGM+SNN)", [0.3, 0.4, 0.5]) + both("events only", [0.35, 0.45]) + both("SACMA", [0.2])
+    assert grid.summary(rows, 0.9)[2:] == [
+        "| MDFT (EGM+SNN) | 50.0 ± 10.0 | - | 40.0 ± 10.0 | - | 10.0 ± 0.0 | 12.5 ± 0.0 | 3 |",
+        "| events only | 50.0 ± 7.1 | +5.0 ± 0.0 | 40.0 ± 7.1 | +5.0 ± 0.0 | 10.0 ± 0.0 | 12.5 ± 0.0 | 2 |",
+        "| SACMA | 30.0 | -10.0 | 20.0 | -10.0 | 10.0 | 12.5 | 1 |",
     ]
+    assert grid.summary(both("TCaF", [0.2]), 0.9)[2:] == ["| TCaF | 30.0 | - | 20.0 | - | 10.0 | 12.5 | 1 |"]
 
 
 def test_the_readme_has_the_numbers_of_the_results(grid: ModuleType):
@@ -72,6 +79,22 @@ def test_the_figure_has_a_row_of_panels_for_each_ambience(grid: ModuleType):
     both = grid.figure(rows + [{**each, "ambience": 1.0} for each in rows])
     assert one.count('id="axes_') == 3
     assert both.count('id="axes_') == 6
+
+
+def test_nothing_that_is_drawn_is_cut_off(grid: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    drawn = []
+    save = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *args, **kwargs: drawn.append(self) or save(self, *args, **kwargs)
+    )
+    rows = [row("SACMA", bias, 0.3, 0, 0.0, s) for bias in (0.0, 0.9) for s in ("biased", "shuffled")]
+    rows += [{**each, "ambience": 1.0, "hm": 0.6, "hm_oracle": 0.8, "follows_scene": 0.5} for each in rows]
+    grid.figure(rows)
+    (figure,) = drawn
+    assert len(figure.axes) == 6
+    for ax in figure.axes:
+        assert 0 == ax.get_ylim()[0] < ax.dataLim.y0
+        assert ax.dataLim.y1 < ax.get_ylim()[1]
 
 
 def test_means_are_over_seeds_that_every_split_has(grid: ModuleType):
