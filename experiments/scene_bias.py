@@ -189,7 +189,7 @@ def in_columns(row: dict[str, Any]) -> dict[str, Any]:
 
 def as_json(rows: list[dict], versions: dict[str, str]) -> str:
     """Columns, and a line of values for each row."""
-    body = ",\n".join(json.dumps(list(row.values())) for row in rows)
+    body = ",\n".join(json.dumps(list(row.values()), separators=(",", ":")) for row in rows)
     return f'{{\n"versions": {json.dumps(versions)},\n"columns": {json.dumps(COLUMNS)},\n"rows": [\n{body}\n]\n}}\n'
 
 
