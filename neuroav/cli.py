@@ -445,10 +445,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names that the terminal can't show
-    interrupts.install()  # unfinished files are removed
     try:
-        _check_json_path(args.json)
-        return args.handler(args)
+        with interrupts.never_lost():  # unfinished files are removed
+            _check_json_path(args.json)
+            return args.handler(args)
     except NeuroavError as error:
         text = str(error).removeprefix(f"neuroav {args.verb}: ")
         print(f"neuroav {args.verb}: error: {text}", file=sys.stderr)  # noqa: T201

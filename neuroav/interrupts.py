@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 _raised: list[int] = []
 
 
-def install() -> None:
+@contextmanager
+def never_lost() -> Iterator[None]:
     """Have Ctrl-C, unless the caller has it ignored, and termination raise a ``KeyboardInterrupt`` that is not lost.
 
     Python drops whatever is raised while a destructor runs, or an import tidies up, and so a handler's exception. One
-    that was dropped is raised again by :func:`raise_dropped`. Does nothing outside the main thread.
+    that was dropped is raised again by :func:`raise_dropped`. Does nothing outside the main thread. At the end the
+    handlers are as before, and what came is forgotten.
     """
-    _raised.clear()
-    if threading.current_thread() is not threading.main_thread():
-        return
-    signal.signal(signal.SIGTERM, _raise)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _raise)
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, _raise)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            before[signal.SIGINT] = signal.signal(signal.SIGINT, _raise)
+    try:
+        yield
+    finally:
+        _put_back(before)
+        _raised.clear()
+
+
+def _put_back(handlers: Mapping[Any, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
@@ -48,7 +60,6 @@ def held() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        _put_back(before)
         for one in came:
             signal.raise_signal(one)

@@ -25,6 +25,15 @@ def tiny_store(tmp_path_factory):
     return path
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C and termination are as on the command line, and afterwards as they were before."""
+    from neuroav import interrupts
+
+    with interrupts.never_lost():
+        yield
+
+
 def pytest_collection_modifyitems(items):
     """Skip tests marked ``gpu`` where torch sees no CUDA device."""
     marked = [item for item in items if item.get_closest_marker("gpu")]

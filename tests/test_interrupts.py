@@ -9,14 +9,6 @@ from neuroav import interrupts
 from neuroav.progress import Progress
 
 
-@pytest.fixture(autouse=True)
-def _handlers():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_comes_at_the_end_and_handlers_are_as_before(number):
     came, done = [], []
@@ -50,8 +42,7 @@ class Careless:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_in_a_destructor_ends_the_work_a_little_later():
-    interrupts.install()
+def test_an_interrupt_in_a_destructor_ends_the_work_a_little_later(interruptible):
     with Progress("work", quiet=True) as progress:
         progress.update()
         Careless()  # Python says that it ignores what is raised there
@@ -61,15 +52,19 @@ def test_an_interrupt_in_a_destructor_ends_the_work_a_little_later():
 
 
 def test_an_interrupt_that_is_not_lost_comes_once():
-    interrupts.install()
-    with pytest.raises(KeyboardInterrupt):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), interrupts.never_lost():
         signal.raise_signal(signal.SIGTERM)
-    interrupts.install()  # the next command
     interrupts.raise_dropped()
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("before", [signal.SIG_IGN, signal.default_int_handler])
 def test_an_ignored_interrupt_stays_ignored(before):
-    signal.signal(signal.SIGINT, before)
-    interrupts.install()
-    assert (signal.getsignal(signal.SIGINT) is signal.SIG_IGN) == (before is signal.SIG_IGN)
+    outside = signal.signal(signal.SIGINT, before)
+    try:
+        with interrupts.never_lost():
+            assert (signal.getsignal(signal.SIGINT) is signal.SIG_IGN) == (before is signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, outside)

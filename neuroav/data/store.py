@@ -311,15 +311,13 @@ class StoreWriter:
 
     def _finish(self) -> None:
         """Turn the blocks into the HDF5 file."""
-        import h5py
-
-        from neuroav.events.sink import FileSink
+        from neuroav.events.sink import new_hdf5
 
         temporary = self.path.with_name(self.path.name + ".tmp")
         said = {key: json.dumps(self._header[key]).encode() for key in ("settings", "provenance")}
         try:
             with blocks.room_for(self.path):
-                with FileSink(temporary) as sink, h5py.File(sink, "w", rdcc_nbytes=2**24) as file:
+                with new_hdf5(temporary, rdcc_nbytes=2**24) as (file, sink):
                     self._write_tables(file)
                     file.flush()
                     sink.check()  # offsets are read back

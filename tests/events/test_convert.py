@@ -422,15 +422,7 @@ def test_a_terminated_conversion_leaves_nothing_behind(make_video, slide, tmp_pa
     assert list(out.iterdir()) == []
 
 
-@pytest.fixture
-def terminable():
-    """Termination is a KeyboardInterrupt, as on the command line; jobs in the background may ignore SIGINT."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-def test_an_interrupt_waits_until_a_file_is_open_and_closes_it(tmp_path, monkeypatch, terminable):
+def test_an_interrupt_waits_until_a_file_is_open_and_closes_it(tmp_path, monkeypatch, interruptible):
     opened, init = [], h5py.File.__init__
 
     def interrupted(self, *args, **options):

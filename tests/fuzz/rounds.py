@@ -18,11 +18,12 @@ Damage = Callable[[int, int, Path], tuple[str, bool]]
 
 
 def run(case: Callable[[int, int], Case], seed: int, numbers: range, trace: bool) -> Iterator[Case]:
-    """Run ``case(seed, number)`` for each number; yields what they return.
+    """Run ``case(seed, number)`` for each number; yields what they return, and says how far it is now and then.
 
     Raises:
         AssertionError: If a promise is broken; the text holds the case's number.
     """
+    begin = time.monotonic()
     for number in numbers:
         if trace:
             sys.stdout.write(f"case {number}\n")
@@ -31,6 +32,9 @@ def run(case: Callable[[int, int], Case], seed: int, numbers: range, trace: bool
             found = case(seed, number)
         except Exception as error:
             raise AssertionError(f"case {number} of seed {seed}: {type(error).__name__}: {error}") from error
+        if (number + 1) % 500 == 0:
+            sys.stdout.write(f"{number + 1 - numbers.start} cases, {time.monotonic() - begin:.0f} s\n")
+            sys.stdout.flush()
         yield found
 
 
