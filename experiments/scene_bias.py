@@ -9,9 +9,9 @@ Device:   CPU. It says how long it takes before it begins: 14 hours or so on two
 Settings: MotionScenes ``small``, width 128, one stage, 300 steps of 64 clips, Adam 1e-3 falling tenfold after three
           quarters, as in ``compare.py``; every system sees the same batches. SACMA and TCaF, the strongest systems
           there that read no events, have 2 layers.
-Writes:   ``scene_bias.json``, ``.md`` and ``.svg`` in FOLDER, or with ``--add`` in ``experiments/results``: HM at the
-          validated and at the oracle beta, and the share of shuffled clips given a class whose preferred scene is the
-          one shown; ``scene_bias_ablations.svg`` has MDFT beside its ablations.
+Writes:   ``scene_bias_seed0.json`` and so on, ``scene_bias.md`` and ``.svg`` in FOLDER, or with ``--add`` in
+          ``experiments/results``: HM at the validated and at the oracle beta, and the share of shuffled clips given a
+          class whose preferred scene is the one shown; ``scene_bias_ablations.svg`` has MDFT beside its ablations.
 """
 
 import argparse
@@ -125,37 +125,47 @@ def place(experiment: Experiment) -> tuple[float, int, float, int, str]:
     return (data.scenes.ambience_bias, data.scenes.split, data.scene_bias, experiment.seed, experiment.name)
 
 
-def read_results() -> tuple[dict[tuple, list[dict[str, Any]]], dict[str, str]]:
-    """Rows of the results that are here already, by the place of their run, and the versions that made them."""
-    path = RESULTS / "scene_bias.json"
-    found = load_json(path) if path.exists() else {"columns": [], "versions": {}, "rows": []}
+def read_results() -> tuple[dict[tuple, list[dict[str, Any]]], dict[int, dict[str, str]]]:
+    """Rows of the results that are here already, by the place of their run, and by seed the versions that made them."""
     rows: dict[tuple, list[dict[str, Any]]] = {}
-    for values in found["rows"]:
-        row = dict(zip(found["columns"], values, strict=True))
-        rows.setdefault(tuple(row[key] for key in RUN), []).append(row)
-    return rows, found["versions"]
+    versions: dict[int, dict[str, str]] = {}
+    for seed in SEEDS:
+        path = RESULTS / file_of(seed)
+        if path.exists():
+            found = load_json(path)
+            versions[seed] = found["versions"]
+            for values in found["rows"]:
+                row = dict(zip(found["columns"], values, strict=True))
+                rows.setdefault(tuple(row[key] for key in RUN), []).append(row)
+    return rows, versions
+
+
+def file_of(seed: int) -> str:
+    return f"scene_bias_seed{seed}.json"
 
 
 def collect(folder: Path, add: bool = False) -> None:
     """Write JSON, table and figures of every finished run in ``folder``; with ``add``, of those in the results too."""
     there, versions = read_results() if add else ({}, {})
-    commits = [versions["commit"]] if there else []
+    commits = {seed: [found["commit"]] for seed, found in versions.items()}
     rows: list[dict[str, Any]] = []
     for experiment, path in jobs(folder, list(product(AMBIENCES, SEEDS, SPLITS, BIASES))):
-        where = place(experiment)
+        where, seed = place(experiment), experiment.seed
         if (path / "results.json").exists():
             results = load_json(path / "results.json")
-            versions = results["versions"]
-            commits.append(versions["commit"])
+            versions[seed] = results["versions"]
+            commits.setdefault(seed, []).append(versions[seed]["commit"])
             rows += [in_columns(row | dict(zip(RUN, where, strict=True))) for row in results["rows"]]
         else:
             rows += there.get(where, [])
     if not rows:
         sys.exit(f"no finished run in {folder}")
-    versions |= {"commit": ", ".join(dict.fromkeys(", ".join(commits).split(", ")))}
     fair = on_every_split(rows)
     text = markdown(fair)
-    contents = {"scene_bias.json": as_json(rows, versions), "scene_bias.md": text, "scene_bias.svg": figure(fair)}
+    contents = {"scene_bias.md": text, "scene_bias.svg": figure(fair)}
+    for seed, names in commits.items():
+        made = versions[seed] | {"commit": ", ".join(dict.fromkeys(", ".join(names).split(", ")))}
+        contents[file_of(seed)] = as_json([row for row in rows if row["seed"] == seed], made)
     ablated = {(row["ambience"], row["seed"]) for row in fair if row["model"] in ABLATIONS}
     if ablated:
         paired = [row for row in fair if (row["ambience"], row["seed"]) in ablated]  # with MDFT of the same seeds

@@ -117,12 +117,12 @@ def finish(grid: ModuleType, folder: Path, cell: tuple[float, int, int, float], 
 
 def test_what_is_finished_is_collected(grid: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(grid, "RESULTS", tmp_path / "committed")  # which stay as they are
-    drawn = {"scene_bias.json", "scene_bias.md", "scene_bias.svg"}
+    drawn = {"scene_bias_seed2.json", "scene_bias.md", "scene_bias.svg"}
     for number, written in ((2, drawn), (11, drawn | {"scene_bias_ablations.svg"})):
         finish(grid, tmp_path, (1.0, 2, 1, 0.75), number, f"c{number}", 0.5)
         grid.collect(tmp_path)
         assert {path.name for path in tmp_path.iterdir() if path.is_file()} == written
-    found = json.loads((tmp_path / "scene_bias.json").read_text())
+    found = json.loads((tmp_path / "scene_bias_seed2.json").read_text())
     assert found["versions"]["commit"] == "c11"
     assert len(found["rows"]) == 11
     for values in found["rows"]:
@@ -146,7 +146,7 @@ def test_a_grid_grows_in_several_places(grid: ModuleType, tmp_path: Path, monkey
     finish(grid, there, (0.0, 1, 0, 0.5), 11, "c2", 0.5)
     grid.collect(there, add=True)
     found, versions = grid.read_results()
-    assert versions["commit"] == "c1, c2"
+    assert {seed: made["commit"] for seed, made in versions.items()} == {0: "c1, c2", 1: "c2"}
     assert sorted(rows[0]["hm"] for rows in found.values()) == [0.3] * 10 + [0.5] * 11 + [0.9], "a new run replaces"
 
     ran = []
