@@ -196,28 +196,17 @@ def _bench(args: argparse.Namespace) -> int:
         from neuroav.bench.validate import validate_command
 
         return validate_command(args.out, args.json)
-    common = {
-        "with_peers": args.peers,
-        "threads": args.threads,
-        "repeats": args.repeats,
-        "json_path": args.json,
-        "out": args.out,
-    }
-    if args.what == "events":
-        from neuroav.bench.events import events_bench_command
-
-        return events_bench_command(args.clip, num_frames=args.frames, **common)
-    if args.what == "neurons":
-        from neuroav.bench.neurons import neurons_bench_command
-
-        return neurons_bench_command(compiled=args.compiled, **common)
-    if args.what == "train":
-        from neuroav.bench.train import train_bench_command
-
-        return train_bench_command(store=args.store, **common)
     from neuroav.bench.everything import COMMANDS, every_bench_command
+    from neuroav.bench.page import Options
 
-    return COMMANDS.get(args.what, every_bench_command)(**common)
+    repeats = {} if args.repeats is None else {"repeats": args.repeats}
+    options = Options(args.peers, args.threads, json_path=args.json, out=args.out, **repeats)
+    own = {
+        "events": {"clips": args.clip, "num_frames": args.frames},
+        "neurons": {"compiled": args.compiled},
+        "train": {"store": args.store},
+    }
+    return COMMANDS.get(args.what, every_bench_command)(options, **own.get(args.what, {}))
 
 
 def _table(args: argparse.Namespace) -> int:

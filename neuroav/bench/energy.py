@@ -21,8 +21,7 @@ from torch import Tensor
 
 from neuroav import models
 from neuroav.bench import train
-from neuroav.bench.machine import machine
-from neuroav.bench.rows import check_options, head, left_out, timed_row, write_report
+from neuroav.bench.page import Options, head, left_out, skipped, timed_row
 from neuroav.bench.timing import Crew, Job, Runner, Timed, time_side_by_side
 from neuroav.data.types import Batch
 from neuroav.energy.count import count
@@ -176,44 +175,28 @@ def _table_line(row: dict[str, Any], plain_s: float) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def energy_bench_command(
-    with_peers: bool = False,
-    threads: int | None = None,
-    repeats: int | None = None,
-    json_path: str | None = None,
-    out: str | None = None,
-) -> int:
-    """Time counting beside plain passes and print a table; the verb ``neuroav bench energy``.
-
-    Args:
-        with_peers: No effect; there is no peer to time.
-        threads: Threads of torch in each process (default: 1).
-        repeats: Turns of everybody (default: 7), and windows of a measurement (default: 5).
-        json_path: Also write machine, rows, ratios and what was left out here.
-        out: Also write the table here, as Markdown.
+def energy_bench_command(options: Options) -> int:
+    """Time counting beside plain passes and print a table; the verb ``neuroav bench energy``. There is no peer to time.
 
     Returns:
         Exit status: 0, or 1 if something failed; that there is no meter is no failure.
 
     Raises:
-        InputError: If an argument is out of range or an output can't be written.
+        InputError: If an option is out of range or an output can't be written.
         MeterError: If a meter stops answering or stands still.
     """
-    threads, turns = 1 if threads is None else threads, 7 if repeats is None else repeats
-    check_options("neuroav bench energy", threads, turns, (json_path, out))
-    report: dict[str, Any] = {"machine": machine(), "rows": [], "skipped": []}
-    report["settings"] = {"threads": threads, "repeats": turns, "peers": with_peers}
+    threads, report = options.begin("energy")
     planned = [(case, [Job(impl, start, (case,), threads) for impl, start in STARTS.items()]) for case in CASES]
-    with Crew() as crew, Progress("bench energy", total=turns * len(STARTS) * len(CASES), unit="turn") as progress:
+    total = options.repeats * len(STARTS) * len(CASES)
+    with Crew() as crew, Progress("bench energy", total=total, unit="turn") as progress:
         for case, jobs in planned:
-            timed = time_side_by_side(jobs, turns, on_turn=lambda one: progress.update(), crew=crew)
+            timed = time_side_by_side(jobs, options.repeats, on_turn=lambda one: progress.update(), crew=crew)
             report["rows"] += rows_of(case, timed)
-            report["skipped"] += train.skipped(case.name, timed)
+            report["skipped"] += skipped(case.name, timed)
     failed = len(report["skipped"])
-    plan = Plan() if repeats is None else dataclasses.replace(Plan(), trials=repeats)
-    joules, reason = measured_rows(CASES, plan)
+    joules, reason = measured_rows(CASES, dataclasses.replace(Plan(), trials=options.repeats))
     report["rows"] += joules
     report["skipped"] += [{"case": "energy of a clip", "impl": "measured", "reason": reason}] if reason else []
     report["ratios"] = ratios(report["rows"])
-    write_report(report, markdown(report), json_path, out)
+    options.finish(report, markdown(report))
     return 1 if failed else 0

@@ -38,8 +38,8 @@ import torch
 from torch import Tensor, nn
 
 from neuroav.baselines.tcaf import TCAF, AsReleased, TCAFConfig
+from neuroav.bench.page import timed_row
 from neuroav.bench.peers import load
-from neuroav.bench.rows import timed_row
 from neuroav.bench.timing import Job, Runner, Timed
 from neuroav.data.sample import AsStored, ClipData
 from neuroav.data.store import LoadedClips, Store

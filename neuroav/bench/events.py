@@ -18,19 +18,9 @@ import torch
 
 from neuroav.bench import peers
 from neuroav.bench.clips import LEAST, Frames, load, texture
-from neuroav.bench.machine import machine, memory_copy
-from neuroav.bench.rows import (
-    FILE,
-    FUSED,
-    GATHERED,
-    LIST,
-    Entry,
-    check_options,
-    markdown,
-    ratios,
-    rows_of,
-    write_report,
-)
+from neuroav.bench.event_rows import FILE, FUSED, GATHERED, LIST, Entry, markdown, ratios, rows_of
+from neuroav.bench.machine import memory_copy
+from neuroav.bench.page import Options, skipped
 from neuroav.bench.timing import Job, Runner, Timed, time_side_by_side
 from neuroav.checks import check_range
 from neuroav.events.camera import EventCamera, LinLog
@@ -252,64 +242,45 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 # ----------------------------------------------------------------------------------------------------------- command
 
 
-def events_bench_command(
-    clips: Sequence[str] = (),
-    with_peers: bool = False,
-    threads: int | None = None,
-    num_frames: int | None = None,
-    repeats: int | None = None,
-    json_path: str | None = None,
-    out: str | None = None,
-) -> int:
+def events_bench_command(options: Options, clips: Sequence[str] = (), num_frames: int | None = None) -> int:
     """Time event generation and print a table; the verb ``neuroav bench events``.
 
     Args:
+        options: What every bench takes; threads are those of the cases on several (2, or 1 on a single core), the rest
+            runs on one.
         clips: Video files; without any, two textures made here.
-        with_peers: Also time the other simulators that are installed.
-        threads: Threads of the cases on several threads (default: 2, or 1 on a single core); the rest runs on one.
         num_frames: Frames of each clip; by default as many as hold 15 million pixels, between 16 and 100.
-        repeats: Turns of every implementation (default: 7).
-        json_path: Also write machine, rows, ratios and what was left out here.
-        out: Also write the table here, as Markdown.
 
     Returns:
         Exit status: 0, or 1 if something of ours failed; a peer that fails is left out with its reason.
 
     Raises:
-        InputError: If an argument is out of range, a clip doesn't decode or an output can't be written.
+        InputError: If an option is out of range, a clip doesn't decode or an output can't be written.
     """
-    where = "neuroav bench events"
-    threads = threads if threads is not None else min(2, num_cores())
-    repeats = 7 if repeats is None else repeats
-    check_options(where, threads, repeats, (json_path, out))
-    check_range(where, "--frames", LEAST if num_frames is None else num_frames, 2, 100_000)
+    threads, report = options.begin("events", min(2, num_cores()), contrast=CONTRAST)
+    check_range("neuroav bench events", "--frames", LEAST if num_frames is None else num_frames, 2, 100_000)
     found = [load(path, num_frames) for path in clips]
     found = found or [texture(height, width, num_frames or number) for height, width, number in SYNTHETIC]
-    report: dict[str, Any] = {"machine": machine(), "rows": [], "ratios": [], "skipped": []}
-    report["settings"] = {"threads": threads, "repeats": repeats, "contrast": CONTRAST, "peers": with_peers}
     report["clips"] = [{"clip": c.name, "frames": len(c.frames), "size": list(c.size)} for c in found]
-    absent = {impl: peers.missing(impl) for impl in peers.PACKAGES} if with_peers else {}
+    absent = {impl: peers.missing(impl) for impl in peers.PACKAGES} if options.with_peers else {}
     report["skipped"] += [{"case": "all", "impl": impl, "reason": reason} for impl, reason in absent.items() if reason]
-    failed = sum(_time_clip(clip, threads, with_peers, repeats, report) for clip in found)
-    write_report(report, markdown(report), json_path, out)
+    failed = sum(_time_clip(clip, threads, options, report) for clip in found)
+    options.finish(report, markdown(report))
     return 1 if failed else 0
 
 
-def _time_clip(clip: Frames, threads: int, with_peers: bool, repeats: int, report: dict[str, Any]) -> int:
+def _time_clip(clip: Frames, threads: int, options: Options, report: dict[str, Any]) -> int:
     """Add what there is to say of one clip to the report; return how much of ours failed."""
-    planned, failed = groups(clip, threads, with_peers), 0
-    with Progress(f"bench {clip.name}", total=repeats * sum(map(len, planned)), unit="turn") as progress:
+    planned, failed = groups(clip, threads, options.with_peers), 0
+    total = options.repeats * sum(map(len, planned))
+    with Progress(f"bench {clip.name}", total=total, unit="turn") as progress:
         for entries in planned:
-            timed = time_side_by_side(
-                [entry.job for entry in entries], repeats, partial(verify, entries), lambda one: progress.update()
-            )
+            jobs = [entry.job for entry in entries]
+            timed = time_side_by_side(jobs, options.repeats, partial(verify, entries), lambda one: progress.update())
             report["rows"] += rows_of(clip, entries, timed)
-            left_out = [(entry, one) for entry, one in zip(entries, timed, strict=True) if one.skipped]
-            report["skipped"] += [
-                {"case": f"{entry.case}, {clip.name}", "impl": entry.job.impl, "reason": one.skipped}
-                for entry, one in left_out
-            ]
-            failed += sum(entry.job.impl == "neuroav" for entry, _ in left_out)
+            for entry, one in zip(entries, timed, strict=True):
+                report["skipped"] += skipped(f"{entry.case}, {clip.name}", [one])
+                failed += bool(one.skipped) and one.job.impl == "neuroav"
     if clip.path is None:
         reason = "no video file was given. Name one with --clip FILE."
         report["skipped"].append({"case": f"{FILE}, {clip.name}", "impl": "neuroav", "reason": reason})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from statistics import geometric_mean
@@ -18,10 +19,9 @@ from typing import Any
 from neuroav.bench import neuron_peers, peers
 from neuroav.bench.energy import energy_bench_command
 from neuroav.bench.events import events_bench_command
-from neuroav.bench.machine import machine
 from neuroav.bench.neurons import neurons_bench_command
+from neuroav.bench.page import Options, head, left_out
 from neuroav.bench.protocol import protocol_bench_command
-from neuroav.bench.rows import check_options, head, left_out, write_report
 from neuroav.bench.train import train_bench_command
 from neuroav.checks import NeuroavError
 from neuroav.files import load_json
@@ -36,40 +36,25 @@ COMMANDS: dict[str, Callable[..., int]] = {
 OURS, FLOOR = "neuroav", "floor"
 
 
-def every_bench_command(
-    with_peers: bool = False,
-    threads: int | None = None,
-    repeats: int | None = None,
-    json_path: str | None = None,
-    out: str | None = None,
-) -> int:
+def every_bench_command(options: Options) -> int:
     """Run every bench, print what each prints, then the page of ratios; the verb ``neuroav bench``.
-
-    Args:
-        with_peers: Also time the other libraries that are installed.
-        threads: As each bench takes it.
-        repeats: Turns of everybody (default: 7).
-        json_path: Also write machine, all rows, ratios and what was left out here.
-        out: Also write the page of ratios here, as Markdown.
 
     Returns:
         Exit status: 0, or 1 if something of ours failed.
 
     Raises:
-        InputError: If an argument is out of range or an output can't be written.
+        InputError: If an option is out of range or an output can't be written.
     """
-    check_options(
-        "neuroav bench", 1 if threads is None else threads, 7 if repeats is None else repeats, (json_path, out)
-    )
-    report: dict[str, Any] = {"machine": machine(), "rows": [], "skipped": [], "settings": {}}
-    if with_peers:
+    _, report = options.begin("")
+    report["settings"] = {}  # each bench has its own
+    if options.with_peers:
         report["machine"]["peers"] = versions_of([*peers.PACKAGES.values(), *neuron_peers.PACKAGES.values()])
     failed = []
     with tempfile.TemporaryDirectory(prefix="neuroav-bench-") as folder:
         for name, command in COMMANDS.items():
             path = Path(folder) / f"{name}.json"
             try:
-                status = command(with_peers=with_peers, threads=threads, repeats=repeats, json_path=str(path))
+                status = command(replace(options, json_path=str(path), out=None))
             except NeuroavError as error:  # what the others found is kept
                 status = 1
                 report["skipped"].append({"case": "all", "impl": name, "reason": str(error)})
@@ -78,7 +63,7 @@ def every_bench_command(
                 _add(report, name, load_json(path))
     report["ratios"] = ratios(report["rows"])
     sys.stdout.write("\n")
-    write_report(report, markdown(report, failed), json_path, out)
+    options.finish(report, markdown(report, failed))
     return 1 if failed else 0
 
 
@@ -125,9 +110,8 @@ def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def markdown(report: dict[str, Any], failed: Sequence[str]) -> str:
     """Return the page: machine, each pair over all cases, every case, what failed or was left out."""
-    lines = head("", report["machine"])
-    lines[0] = lines[0].replace("bench ,", "bench,")
-    lines += ["", *(f"**Failed: {name}.**" for name in failed), "", "## Over all cases", ""]
+    lines = [*head("", report["machine"]), "", *(f"**Failed: {name}.**" for name in failed), ""]
+    lines += ["## Over all cases", ""]
     lines += ["| bench | times | cases | geometric mean | lowest | highest |", "|---|---|--:|--:|--:|--:|"]
     pairs: dict[tuple[str, str], list[float]] = {}
     for one in report["ratios"]:

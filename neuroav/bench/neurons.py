@@ -31,10 +31,10 @@ import numpy as np
 
 from neuroav.bench import neuron_peers as peers
 from neuroav.bench import sparse
-from neuroav.bench.machine import machine, memory_copy
+from neuroav.bench.machine import memory_copy
 from neuroav.bench.neuron_peers import Case
+from neuroav.bench.page import Options, head, left_out, timed_row
 from neuroav.bench.peaks import start_peak
-from neuroav.bench.rows import check_options, head, left_out, timed_row, write_report
 from neuroav.bench.sparse import SparseCase
 from neuroav.bench.timing import Crew, Job, Runner, Timed, time_side_by_side
 from neuroav.processes import num_cores
@@ -325,49 +325,35 @@ def _table_line(row: dict[str, Any], title: str, ours: float | None) -> str:
 # ----------------------------------------------------------------------------------------------------------- command
 
 
-def neurons_bench_command(
-    with_peers: bool = False,
-    compiled: bool = False,
-    threads: int | None = None,
-    repeats: int | None = None,
-    json_path: str | None = None,
-    out: str | None = None,
-) -> int:
+def neurons_bench_command(options: Options, compiled: bool = False) -> int:
     """Time our LIF layer and print a table; the verb ``neuroav bench neurons``.
 
     Args:
-        with_peers: Also time plain torch and the other libraries that are installed.
+        options: What every bench takes; peers are plain torch too; threads are those of the cases on several (2, or 1
+            on a single core), the rest runs on one.
         compiled: With peers: also what ``torch.compile`` makes of them, up to 16 steps; compiling takes minutes.
-        threads: Threads of the cases on several threads (default: 2, or 1 on a single core); the rest runs on one.
-        repeats: Turns of every implementation (default: 7).
-        json_path: Also write machine, rows, ratios and what was left out here.
-        out: Also write the table here, as Markdown.
 
     Returns:
         Exit status: 0, or 1 if something of ours failed; a peer that fails is left out with its reason.
 
     Raises:
-        InputError: If an argument is out of range or an output can't be written.
+        InputError: If an option is out of range or an output can't be written.
     """
-    threads = threads if threads is not None else min(2, num_cores())
-    repeats = 7 if repeats is None else repeats
-    check_options("neuroav bench neurons", threads, repeats, (json_path, out))
-    planned, skipped = groups(threads, with_peers, compiled)
-    report: dict[str, Any] = {"machine": machine(), "rows": [], "ratios": [], "skipped": skipped}
-    report["settings"] = {"threads": threads, "repeats": repeats, "peers": with_peers, "compiled": compiled}
+    threads, report = options.begin("neurons", min(2, num_cores()), compiled=compiled)
+    planned, report["skipped"] = groups(threads, options.with_peers, compiled)
     planned += layers()
     failed = 0
-    total = repeats * sum(map(len, planned))
+    total = options.repeats * sum(map(len, planned))
     with Crew() as crew, Crew() as fresh, Progress("bench neurons", total=total, unit="turn") as progress:
         for entries in planned:
             peak = peaks(entries, fresh)
-            timed = time_side_by_side(
-                [entry.job for entry in entries], repeats, partial(verify, entries), lambda one: progress.update(), crew
-            )
+            jobs = [entry.job for entry in entries]
+            check = partial(verify, entries)
+            timed = time_side_by_side(jobs, options.repeats, check, lambda one: progress.update(), crew)
             report["rows"] += rows_of(entries, timed, peak)
             lost = [(entry, one) for entry, one in zip(entries, timed, strict=True) if one.skipped]
-            skipped += [{"case": e.name, "impl": e.plan.impl, "reason": one.skipped} for e, one in lost]
+            report["skipped"] += [{"case": e.name, "impl": e.plan.impl, "reason": one.skipped} for e, one in lost]
             failed += sum(entry.plan in OURS + LAYERS for entry, _ in lost)
     report["ratios"], report["crossovers"] = ratios(report["rows"]), sparse.crossovers(report["rows"])
-    write_report(report, markdown(report), json_path, out)
+    options.finish(report, markdown(report))
     return 1 if failed else 0

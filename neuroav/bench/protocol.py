@@ -20,9 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuroav.bench.machine import machine
+from neuroav.bench.page import Options, head, left_out, skipped, timed_row
 from neuroav.bench.peers import load
-from neuroav.bench.rows import check_options, head, left_out, timed_row, write_report
 from neuroav.bench.timing import Crew, Job, Runner, Timed, time_side_by_side
 from neuroav.gzsl.protocol import BETA_GRID, evaluate_gzsl
 from neuroav.nn.losses import prototype_distances
@@ -227,42 +226,23 @@ def _table_line(row: dict[str, Any], ours: float | None) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def protocol_bench_command(
-    with_peers: bool = False,
-    threads: int | None = None,
-    repeats: int | None = None,
-    json_path: str | None = None,
-    out: str | None = None,
-) -> int:
+def protocol_bench_command(options: Options) -> int:
     """Time a validation and print a table; the verb ``neuroav bench protocol``.
-
-    Args:
-        with_peers: Also time the released evaluation where its checkout is on PYTHONPATH.
-        threads: Threads of torch in each process (default: 1).
-        repeats: Turns of everybody (default: 7).
-        json_path: Also write machine, rows, ratios and what was left out here.
-        out: Also write the table here, as Markdown.
 
     Returns:
         Exit status: 0, or 1 if we or the loop failed, or the two disagree; a peer that fails is left out.
 
     Raises:
-        InputError: If an argument is out of range or an output can't be written.
+        InputError: If an option is out of range or an output can't be written.
     """
-    threads, repeats = 1 if threads is None else threads, 7 if repeats is None else repeats
-    check_options("neuroav bench protocol", threads, repeats, (json_path, out))
-    report: dict[str, Any] = {"machine": machine(), "rows": [], "skipped": []}
-    report["settings"] = {"threads": threads, "repeats": repeats, "peers": with_peers}
-    planned = [(case, jobs_of(case, with_peers, threads)) for case in CASES]
-    total = repeats * sum(len(jobs) for _, jobs in planned)
-    failed = 0
+    threads, report = options.begin("protocol")
+    planned = [(case, jobs_of(case, options.with_peers, threads)) for case in CASES]
+    total = options.repeats * sum(len(jobs) for _, jobs in planned)
     with Crew() as crew, Progress("bench protocol", total=total, unit="turn") as progress:
         for case, jobs in planned:
-            timed = time_side_by_side(jobs, repeats, verify, lambda one: progress.update(), crew)
+            timed = time_side_by_side(jobs, options.repeats, verify, lambda one: progress.update(), crew)
             report["rows"] += rows_of(case, timed)
-            lost = [one for one in timed if one.skipped]
-            report["skipped"] += [{"case": case.name, "impl": one.job.impl, "reason": one.skipped} for one in lost]
-            failed += sum(one.job.impl != RELEASED for one in lost)
+            report["skipped"] += skipped(case.name, timed)
     report["ratios"] = ratios(report["rows"])
-    write_report(report, markdown(report), json_path, out)
-    return 1 if failed else 0
+    options.finish(report, markdown(report))
+    return 1 if any(one["impl"] != RELEASED for one in report["skipped"]) else 0

@@ -18,8 +18,8 @@ import torch
 
 from neuroav import models
 from neuroav.bench import epochs
-from neuroav.bench.machine import machine, memory_copy
-from neuroav.bench.rows import check_options, head, left_out, timed_row, write_report
+from neuroav.bench.machine import memory_copy
+from neuroav.bench.page import Options, head, left_out, skipped, timed_row
 from neuroav.bench.timing import Crew, Job, Runner, Timed, time_side_by_side
 from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.store import LoadedClips
@@ -178,53 +178,36 @@ def _table_line(row: dict[str, Any], mdft: float | None) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def train_bench_command(
-    with_peers: bool = False,
-    threads: int | None = None,
-    repeats: int | None = None,
-    store: str | None = None,
-    json_path: str | None = None,
-    out: str | None = None,
-) -> int:
+def train_bench_command(options: Options, store: str | None = None) -> int:
     """Time training steps and print a table; the verb ``neuroav bench train``.
 
+    With peers it also times batches of an epoch of TCaF, ours and, where its checkout is on PYTHONPATH, the released.
+
     Args:
-        with_peers: Also time batches of an epoch of TCaF, ours and, where its checkout is on PYTHONPATH, the released.
-        threads: Threads of torch in each process (default: 1).
-        repeats: Turns of everybody (default: 7).
+        options: What every bench takes.
         store: With peers: simulated clips of UCF, made there if missing (default: made, and removed in the end).
-        json_path: Also write machine, rows and what was left out here.
-        out: Also write the table here, as Markdown.
 
     Returns:
         Exit status: 0, or 1 if something of ours failed; a peer that fails is left out with its reason.
 
     Raises:
-        InputError: If an argument is out of range or an output can't be written.
+        InputError: If an option is out of range or an output can't be written.
     """
-    threads, repeats = 1 if threads is None else threads, 7 if repeats is None else repeats
-    check_options("neuroav bench train", threads, repeats, (json_path, out))
-    report: dict[str, Any] = {"machine": machine(), "rows": [], "skipped": [], "ratios": []}
-    report["settings"] = {"threads": threads, "repeats": repeats, "peers": with_peers}
+    threads, report = options.begin("train")
     planned = [(case, jobs_of(case, threads)) for case in CASES]
-    total = repeats * sum(len(jobs) for _, jobs in planned)
+    total = options.repeats * sum(len(jobs) for _, jobs in planned)
     with Crew() as crew, Progress("bench train", total=total, unit="turn") as progress:
         for case, jobs in planned:
-            timed = time_side_by_side(jobs, repeats, on_turn=lambda one: progress.update(), crew=crew)
+            timed = time_side_by_side(jobs, options.repeats, on_turn=lambda one: progress.update(), crew=crew)
             report["rows"] += rows_of(case, timed)
             report["skipped"] += skipped(case.name, timed)
-    if with_peers:
+    if options.with_peers:
         with epochs.simulated(store) as path, Progress("bench train, TCaF", unit="turn") as progress:
             for epoch in epochs.cases(path):
                 beside = epochs.jobs_of(epoch, threads)
-                timed = time_side_by_side(beside, repeats, epochs.verify, lambda one: progress.update())
+                timed = time_side_by_side(beside, options.repeats, epochs.verify, lambda one: progress.update())
                 report["rows"] += epochs.rows_of(epoch, timed)
                 report["skipped"] += skipped(epoch.name, timed)
         report["ratios"] = epochs.ratios(report["rows"])
-    write_report(report, markdown(report), json_path, out)
+    options.finish(report, markdown(report))
     return 1 if any(one["impl"] != epochs.RELEASED for one in report["skipped"]) else 0
-
-
-def skipped(case: str, timed: Sequence[Timed]) -> list[dict[str, Any]]:
-    """What was not timed, and why."""
-    return [{"case": case, "impl": one.job.impl, "reason": one.skipped} for one in timed if one.skipped]

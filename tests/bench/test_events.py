@@ -11,7 +11,7 @@ import torch
 from neuroav.bench import events as bench
 from neuroav.bench import peers
 from neuroav.bench.clips import Frames, load, texture
-from neuroav.bench.rows import FUSED, GATHERED, LIST, bytes_needed, ratios
+from neuroav.bench.event_rows import FUSED, GATHERED, LIST, bytes_needed, ratios
 from neuroav.bench.timing import Job, Timed
 from neuroav.checks import InputError
 from neuroav.cli import main

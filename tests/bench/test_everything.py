@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from neuroav.bench import everything as bench
+from neuroav.bench.page import Options
 from neuroav.checks import fail
 from neuroav.cli import BENCHES, main
 from neuroav.files import save_json
@@ -30,11 +31,11 @@ def calls(monkeypatch):
     found = {}
 
     def stand_in(name, status=0):
-        def command(**options):
+        def command(options):
             found[name] = options
             skipped = [{"case": "all", "impl": "peer", "reason": "not installed"}]
-            report = {"rows": ROWS.get(name, []), "skipped": skipped, "settings": {"repeats": options["repeats"]}}
-            save_json(bench.Path(options["json_path"]), report)
+            report = {"rows": ROWS.get(name, []), "skipped": skipped, "settings": {"repeats": options.repeats}}
+            save_json(bench.Path(options.json_path), report)
             return status
 
         return command
@@ -50,7 +51,7 @@ def test_every_bench_of_the_command_line_is_run():
 
 @pytest.mark.parametrize("command", bench.COMMANDS.values(), ids=bench.COMMANDS)
 def test_every_bench_takes_what_it_is_given(command):
-    inspect.signature(command).bind(with_peers=False, threads=1, repeats=2, json_path="a.json")
+    inspect.signature(command).bind(Options())
 
 
 def test_ratios_are_of_median_times_against_ours_and_the_floor():
@@ -68,7 +69,9 @@ def test_ratios_are_of_median_times_against_ours_and_the_floor():
 def test_the_page_holds_machine_pairs_cases_and_what_was_left_out(calls, tmp_path, capsys):
     out, figures = tmp_path / "bench.md", tmp_path / "bench.json"
     assert main(["bench", "--repeats", "2", "--peers", "--json", str(figures), "--out", str(out)]) == 0
-    assert all(calls[name]["with_peers"] and calls[name]["repeats"] == 2 for name in bench.COMMANDS)
+    for name in bench.COMMANDS:
+        assert calls[name] == Options(with_peers=True, repeats=2, json_path=calls[name].json_path)
+        assert calls[name].json_path != str(figures)
     report = json.loads(figures.read_text())
     assert len(report["rows"]) == sum(map(len, ROWS.values()))
     assert {"machine", "rows", "ratios", "skipped", "settings"} <= set(report)
@@ -89,7 +92,7 @@ def test_versions_of_peers_are_those_installed():
 
 
 def test_what_fails_is_said_and_the_rest_is_kept(calls, monkeypatch, capsys):
-    def refuses(**options):
+    def refuses(options):
         raise fail("neuroav bench protocol", "a quiet machine", "none")
 
     monkeypatch.setitem(bench.COMMANDS, "protocol", refuses)

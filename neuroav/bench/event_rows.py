@@ -1,4 +1,4 @@
-"""From timings to what is printed: rows, the floor of each case, ratios, and the table.
+"""From timings of events to what is printed: rows, the floor of each case, ratios, and the table.
 
 The ``floor`` of a case is the time in which this machine, copying memory in the same turns, moves the bytes that the
 case can't avoid:
@@ -16,16 +16,13 @@ A clip that fits in the processor's cache can be faster than this floor, which i
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from neuroav.bench.clips import Frames
+from neuroav.bench.page import head, left_out, timed_row
 from neuroav.bench.timing import Job, Timed
-from neuroav.checks import check_range, fail
-from neuroav.files import replacing, save_json
 
 LIST, FUSED, GATHERED, FILE = "list", "fused", "gathered", "file to HDF5"
 
@@ -57,23 +54,6 @@ def rows_of(clip: Frames, entries: Sequence[Entry], timed: Sequence[Timed]) -> l
     for case, floor in floors.items():
         rows[case].append(floor)
     return [row for group in rows.values() for row in group]
-
-
-def timed_row(bench: str, case: str, one: Timed, work: float, unit: str) -> dict[str, Any]:
-    """Return what every row of every bench has; ``work`` is done by one run, ``unit`` is a million of it per second."""
-    return {
-        "bench": bench,
-        "case": case,
-        "impl": one.job.impl,
-        "median_s": one.median_s,
-        "iqr_s": one.iqr_s,
-        "throughput": work / one.median_s / 1e6,
-        "unit": unit,
-        "max_rss_bytes": one.max_rss_bytes,
-        "base_rss_bytes": one.base_rss_bytes,
-        "threads": one.job.threads,
-        "samples": len(one.samples_s),
-    }
 
 
 def _row(clip: Frames, entry: Entry, one: Timed, pixels: int) -> dict[str, Any]:
@@ -154,40 +134,6 @@ def markdown(report: dict[str, Any]) -> str:
         "process, interpreter, libraries and the decoded clip included."
     )
     return "\n".join([*lines, "", notes, ""])
-
-
-def head(bench: str, machine: dict[str, Any]) -> list[str]:
-    """Return the first lines of a page: what was timed, when, and on what."""
-    found = [f"* {key}: {value}" for key, value in machine.items() if key != "date"]
-    return [f"# neuroav bench {bench}, {machine['date']}", "", *found]
-
-
-def left_out(skipped: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the lines that say what was left out and why, the cases of one reason together."""
-    cases: dict[tuple[str, str], list[str]] = {}
-    for one in skipped:
-        cases.setdefault((one["impl"], one["reason"]), []).append(one["case"])
-    found = [f"* {impl}: {reason} ({'; '.join(names)})" for (impl, reason), names in cases.items()]
-    return ["", "## Left out", "", *found] if found else []
-
-
-def check_options(where: str, threads: int, repeats: int, paths: Sequence[str | None]) -> None:
-    """Refuse options that no bench can use, before any work is done."""
-    check_range(where, "--threads", threads, 1, 1024)
-    check_range(where, "--repeats", repeats, 1, 1000)
-    for path in filter(None, paths):
-        if Path(path).is_dir() or not Path(path).parent.is_dir():
-            raise fail(where, "an output file in an existing folder", repr(path))
-
-
-def write_report(report: dict[str, Any], text: str, json_path: str | None, out: str | None) -> None:
-    """Print the page; write it and the report where asked to."""
-    sys.stdout.write(text)
-    if json_path is not None:
-        save_json(Path(json_path), report)
-    if out is not None:
-        with replacing(Path(out)) as temporary:
-            temporary.write_text(text, encoding="utf-8")
 
 
 def _table_line(row: dict[str, Any], clip: str) -> str:
