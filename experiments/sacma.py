@@ -4,7 +4,8 @@ Command:   ``neuroav table sacma.table2``, or a row by itself: ``neuroav extract
            avgzsl_benchmark_non_averaged_datasets/UCF --split main -o ucf-main.h5``, then ``neuroav run
            experiments/sacma.py:table3_without_cross_attention --set data.store=ucf-main.h5``. Fig. 4 is on
            VGGSound-GZSL; tables have three benchmarks, and the functions here the settings of UCF-GZSL, but for
-           ``sacma_vggsound`` and ``sacma_activitynet``.
+           ``sacma_vggsound`` and ``sacma_activitynet``; a table on another benchmark takes what ``SETTINGS`` has for
+           it.
 Device:    CPU or GPU; not run here, as the archives can't be had.
 Time:      Hours of one core, from the time of a step at these widths and lengths, for stage 1 on UCF-GZSL: SACMA 4 (11
            on VGGSound-GZSL), TCaF 2, AVMST 4, the others under 1; stage 2 takes as much again at most.
@@ -27,36 +28,47 @@ from neuroav.baselines.avgzslnet import AVGZSLNetConfig
 from neuroav.baselines.avmst import AVMSTConfig
 from neuroav.baselines.cjme import CJMEConfig
 from neuroav.baselines.fvaegan_d2 import FVAEGAND2Config
+from neuroav.baselines.released import CROPS, SELAVI
 from neuroav.baselines.sacma import AudioOutput, SACMAConfig, SACMALoss, VideoOutput
 from neuroav.baselines.tcaf import TCAFConfig
-from neuroav.config import Experiment, StoreData
-from neuroav.data.windows import Crops
+from neuroav.config import Experiment, Settings, StoreData, changed
 from neuroav.nn.bilinear import BilinearConfig
 from neuroav.nn.encoder import CrossAttention, SelfAttention
 from neuroav.train.loop import TrainConfig
-from neuroav.train.optim import Step
+from neuroav.train.optim import Plateau, Step
 
 DATA = StoreData(store="store.h5")
 CONSTANT = Step(factor=1.0)
 TRAIN = TrainConfig(epochs=50, batches=300, batch_size=64, lr=7e-5, schedule=CONSTANT)
 AVERAGED = TrainConfig(epochs=50, batches=500, batch_size=256, lr=1e-3)
 ADVERSARIAL = TrainConfig(epochs=50, batches=500, batch_size=64, lr=1e-3, betas=(0.5, 0.999))
-VGGSOUND: dict[str, Any] = {
-    "encoder_hidden": 128,
-    "layers": 8,
-    "heads": 6,
-    "head_dim": 128,
-    "dropout": 0.5,
-    "dropout_encoder": 0.2,
-    "dropout_word": 0.2,
-}
-ACTIVITYNET: dict[str, Any] = {
-    "encoder_hidden": 128,
-    "layers": 8,
-    "heads": 3,
-    "head_dim": 128,
-    "dropout_encoder": 0.2,
-    "dropout_output": 0.1,
+SETTINGS: Settings = {
+    "vggsound": {
+        **SELAVI["vggsound"],
+        "sacma": {
+            "config.encoder_hidden": 128,
+            "config.layers": 8,
+            "config.heads": 6,
+            "config.head_dim": 128,
+            "config.dropout": 0.5,
+            "config.dropout_encoder": 0.2,
+            "config.dropout_word": 0.2,
+            "train.lr": 6e-5,
+            "train.schedule": Plateau(),
+        },
+    },
+    "activitynet": {
+        **SELAVI["activitynet"],
+        "sacma": {
+            "config.encoder_hidden": 128,
+            "config.layers": 8,
+            "config.heads": 3,
+            "config.head_dim": 128,
+            "config.dropout_encoder": 0.2,
+            "config.dropout_output": 0.1,
+            **CROPS,
+        },
+    },
 }
 
 
@@ -83,8 +95,7 @@ def sacma_vggsound() -> Experiment:
 
 def sacma_activitynet() -> Experiment:
     """The same on ActivityNet-GZSL. 17.12/7.32/10.25/7.52."""
-    config, steps = SACMAConfig(**ACTIVITYNET), Crops(train=60, test=300)
-    return Experiment(name="sacma-activitynet", data=DATA, model="sacma", config=config, train=TRAIN, steps=steps)
+    return changed(experiment("activitynet"), SETTINGS["activitynet"]["sacma"])
 
 
 def table2_devise() -> Experiment:
@@ -225,9 +236,7 @@ def table7_video() -> Experiment:
 
 
 def _vggsound(name: str, loss: SACMALoss) -> Experiment:
-    train = TrainConfig(epochs=50, batches=300, batch_size=64, lr=6e-5)
-    config = SACMAConfig(**VGGSOUND, loss=loss)
-    return Experiment(name=f"sacma-{name}", data=DATA, model="sacma", config=config, train=train)
+    return changed(experiment(name, loss=loss), SETTINGS["vggsound"]["sacma"])
 
 
 def fig4_temperature_0025() -> Experiment:

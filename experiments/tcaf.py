@@ -8,11 +8,11 @@ Device:    CPU or GPU; not run here, as the archives can't be had. Two cores tak
            times as long, systems without a transformer over time at most two hours.
 Published: S/U/HM/ZSL on UCF-GZSL in each docstring, VGGish and C3D features. Inputs are standardised and class vectors
            are those of their names, so the numbers are not expected to be the same.
-Settings:  section 4.1 of the paper, UCF; other systems of Table 1 as in its section 4.2, or the released configurations
-           for UCF, VGGish and C3D features, of the code of [avca].
+Settings:  section 4.1 of the paper; other systems of Table 1 as in its section 4.2, or the released configurations for
+           VGGish and C3D features of the code of [avca]. Functions have those for UCF; a table on another data set
+           takes what ``SETTINGS`` has for it.
 """
 
-from dataclasses import replace
 from typing import Any
 
 from neuroav.baselines.attention_fusion import AttentionFusionConfig
@@ -20,17 +20,17 @@ from neuroav.baselines.avca import AVCAConfig
 from neuroav.baselines.avgzslnet import AVGZSLNetConfig
 from neuroav.baselines.cjme import CJMEConfig
 from neuroav.baselines.perceiver import PerceiverConfig
+from neuroav.baselines.released import VGGISH_C3D
 from neuroav.baselines.tcaf import TCAFConfig
-from neuroav.config import Experiment, StoreData
-from neuroav.data.windows import Crops
+from neuroav.config import Experiment, StoreData, changed
 from neuroav.nn.encoder import FullAttention, MeanOfTokens, SelfAttention
 from neuroav.nn.heads import WordLoss
 from neuroav.train.loop import TrainConfig
-from neuroav.train.optim import Step
 
 DATA = StoreData(store="store.h5")
 TRAIN = TrainConfig(epochs=50, batches=300, batch_size=64, lr=7e-5)
 RELEASED = TrainConfig(lr=1e-3)  # the loop of [avca]: 50 epochs of 500 batches of 256
+SETTINGS = VGGISH_C3D
 
 
 def experiment(name: str, **parts: Any) -> Experiment:
@@ -75,9 +75,7 @@ def table1_avca() -> Experiment:
 
 def table1_tcaf_vggsound() -> Experiment:
     """TCaF with its settings for VGGSound-GZSL, without schedule. 12.63/6.72/8.77/7.41."""
-    sizes = {"layers": 8, "dropout": 0.5, "dropout_position": 0.1, "dropout_encoder": 0.2, "dropout_output": 0.2}
-    train = replace(TRAIN, lr=6e-5, schedule=Step(factor=1.0))
-    return replace(experiment("vggsound", **sizes), train=train)
+    return changed(experiment("vggsound"), SETTINGS["vggsound"]["tcaf"])
 
 
 def table1_tcaf_activitynet() -> Experiment:
@@ -85,8 +83,7 @@ def table1_tcaf_activitynet() -> Experiment:
 
     The released code has dropout 0.3 in the encoders and ``Crops(reading=AsReleased())`` for the windows.
     """
-    steps = Crops(train=60, test=300)
-    return replace(experiment("activitynet", dropout=0.4, dropout_encoder=0.1), steps=steps)
+    return changed(experiment("activitynet"), SETTINGS["activitynet"]["tcaf"])
 
 
 # Table 2: losses

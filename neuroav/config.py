@@ -8,9 +8,10 @@ import importlib
 import importlib.util
 import inspect
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -72,6 +73,7 @@ class SimulatedData:
 
 
 Data = MotionScenesData | StoreData | SimulatedData
+Settings = Mapping[str, Mapping[str, Mapping[str, Any]]]  # data set, model, path in an experiment -> value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +177,11 @@ def load_tables(path: Path) -> dict[str, dict[str, Callable[[], Experiment]]]:
     return tables
 
 
+def load_settings(path: Path) -> Settings:
+    """``SETTINGS`` of an experiment file: what :func:`changed` puts into a model's rows on another data set."""
+    return getattr(_module(path), "SETTINGS", {})
+
+
 def _makers(path: Path) -> dict[str, Any]:
     """Functions defined in a file that need no argument, by name."""
     module = _module(path)
@@ -235,7 +242,21 @@ def override(experiment: Experiment, assignments: Sequence[str]) -> Experiment:
         known = list(_paths(experiment))
         if path not in known:
             raise fail("--set", "the path of a value in the experiment", repr(path), nearest(path, known))
-        experiment = _replace(experiment, path.split("."), text, path)
+        experiment = _replace(experiment, path.split("."), partial(_parse, text, path))
+    return experiment
+
+
+def changed(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
+    """Return a copy with whole values at dotted paths, objects among them.
+
+    Example:
+        >>> from neuroav.train.optim import Step
+        >>> e = Experiment(name="x", data=StoreData(store="s.h5"))
+        >>> changed(e, {"train.lr": 6e-5, "train.schedule": Step(factor=1.0)}).train.schedule.factor
+        1.0
+    """
+    for path, value in values.items():
+        experiment = _replace(experiment, path.split("."), lambda _, value=value: value)
     return experiment
 
 
@@ -247,13 +268,14 @@ def _paths(node: Any, prefix: str = "") -> Iterator[str]:
             yield from _paths(getattr(node, entry.name), f"{prefix}{entry.name}.")
 
 
-def _replace(node: Any, keys: list[str], text: str, path: str) -> Any:
+def _replace(node: Any, keys: list[str], make: Callable[[Any], Any]) -> Any:
+    """A copy of a configuration in which the value at ``keys`` is what ``make`` makes of it."""
     current = getattr(node, keys[0])
-    value = _replace(current, keys[1:], text, path) if len(keys) > 1 else _parse(text, current, path)
+    value = _replace(current, keys[1:], make) if len(keys) > 1 else make(current)
     return dataclasses.replace(node, **{keys[0]: value})
 
 
-def _parse(text: str, current: Any, path: str) -> Any:
+def _parse(text: str, path: str, current: Any) -> Any:
     try:
         if isinstance(current, bool):
             return {"true": True, "false": False}[text.lower()]

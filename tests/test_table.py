@@ -21,7 +21,15 @@ from neuroav.data.store import ClipRecord, StoreWriter
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FeatureEvents, FrameEvents
 from neuroav.report.published import PublishedRow, PublishedTable, published, published_keys
-from neuroav.table.plan import comparison, experiments_folder, experiments_of, makers_of, seconds_of, try_out
+from neuroav.table.plan import (
+    comparison,
+    experiments_folder,
+    experiments_of,
+    makers_of,
+    seconds_of,
+    settings_of,
+    try_out,
+)
 from neuroav.table.size import SIZES
 from neuroav.table.source import Source, choose_sources
 from neuroav.task import prepare
@@ -128,6 +136,26 @@ def test_events_come_from_where_the_data_have_them(scenes):
     found = experiments_of(makers, simulated, "tiny")
     assert all(isinstance(found[name].config.events, FeatureEvents) for name in "ab")
     assert list(found) == ["a", "b"]  # no controls without scenes
+
+
+SAME_ROWS = {"Attention Fusion": "AttentionFusion", "Perceiver": "Perceiver", "CJME": "CJME"}
+SAME_ROWS |= {"AVGZSLNet": "AVGZSLNet", "AVCA": "AVCA", "TCAF": "TCaF"}
+
+
+@pytest.mark.parametrize(("data_set", "table"), [("vggsound", 1), ("ucf", 2), ("activitynet", 3)])
+def test_settings_are_those_of_the_data_set(data_set, table):
+    """[ez] prints the rows of [tcaf]'s Table 1 again, a table a data set, with settings of its own in its file."""
+    ours = at_full_size("tcaf.table1", data_set)
+    again = at_full_size(f"ez_avgzl.table{table}", data_set)
+    assert set(ours) == set(SAME_ROWS)
+    for row, name in SAME_ROWS.items():
+        assert to_json(replace(ours[row], name="")) == to_json(replace(again[name], name=""))
+
+
+def at_full_size(key, data_set):
+    printed = published(key)
+    (source,) = choose_sources(printed, "full", datasets=[data_set])
+    return experiments_of(makers_of(printed), source, "full", settings=settings_of(printed, data_set))
 
 
 def test_controls_follow_the_rows_unless_they_are_rows(scenes):
@@ -308,6 +336,27 @@ def test_every_key_gives_a_table(key, tmp_path, monkeypatch, capfd):
     command, latex = (tmp_path / "t" / "table.tex").read_text().split("\n", 1)
     assert command == f"% neuroav table {key} --size tiny --seeds 0,1"
     assert problems(latex) == []
+
+
+def test_each_source_has_the_settings_of_its_data_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plans = {}
+
+    def run_comparison(plan, out, workers):
+        out.mkdir(parents=True)
+        plans[out.name] = dict(plan.runs)
+        return {"rows": scored(plan)}
+
+    for name, stub in (("run_comparison", run_comparison), ("expected_seconds", lambda *_: 1.0)):
+        monkeypatch.setattr(f"neuroav.table.command.{name}", stub)
+    monkeypatch.setattr("neuroav.table.result.write_report", id)
+    names = ("vggsound", "ucf", "activitynet")
+    options = [word for name in names for word in ("--dataset", name)]
+    assert main(["table", "mdft.table1", "--size", "full", "--seeds", "0", "--out", "t", *options]) == 0
+    dropouts = [plans[f"simulated-{name}"]["mdft-0"].config.dropout for name in names]
+    assert dropouts == [0.20, 0.25, 0.10]  # section 3.4 of [mdft]
+    layers = [plans[f"simulated-{name}"]["tcaf-0"].config.layers for name in names]
+    assert layers == [8, 5, 8]  # released, for SeLaVi features
 
 
 def test_without_a_key_all_are_listed(capfd, tmp_path):

@@ -14,7 +14,14 @@ from neuroav.files import load_json, save_json
 from neuroav.processes import num_cores
 from neuroav.report.published import published, published_keys
 from neuroav.run import checked_workers, finished, made, run_comparison
-from neuroav.table.plan import comparison, expected_seconds, experiments_folder, experiments_of, makers_of
+from neuroav.table.plan import (
+    comparison,
+    expected_seconds,
+    experiments_folder,
+    experiments_of,
+    makers_of,
+    settings_of,
+)
 from neuroav.table.result import Job, show
 from neuroav.table.size import SIZES
 from neuroav.table.source import choose_sources
@@ -51,7 +58,8 @@ def table_command(
     plans = []
     for source in sources:
         note = f"{source.sentence} {SIZES[size].sentence()}{changed}"
-        plans.append(comparison(key, source, experiments_of(makers, source, size, overrides), chosen, note))
+        rows = experiments_of(makers, source, size, overrides, settings_of(printed, source.data_set))
+        plans.append(comparison(key, source, rows, chosen, note))
     options = {"--data": [data], "--store": stores, "--dataset": datasets, "--size": [size], "--seeds": [seeds]}
     command = _typed(key, options | {"--set": overrides})
     job = Job(printed, tuple(sources), tuple(plans), size, chosen, folder, command)

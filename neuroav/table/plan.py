@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,18 @@ import torch
 from neuroav import models
 from neuroav.baselines.pooled import PooledMLPConfig
 from neuroav.checks import NeuroavError, fail
-from neuroav.config import Comparison, Data, Experiment, MotionScenesData, StoreData, load_tables, override, to_json
+from neuroav.config import (
+    Comparison,
+    Data,
+    Experiment,
+    MotionScenesData,
+    StoreData,
+    changed,
+    load_settings,
+    load_tables,
+    override,
+    to_json,
+)
 from neuroav.data.store import Store
 from neuroav.demo import slug
 from neuroav.mdft.model import MDFTConfig
@@ -51,22 +63,42 @@ def experiments_folder() -> Path:
 
 def makers_of(printed: PublishedTable) -> dict[str, Any]:
     """Printed name of a row -> function that makes its experiment, for the rows we have."""
-    paper, _, name = printed.key.partition(".")
-    path = experiments_folder() / f"{paper}.py"
-    if not path.is_file():
-        raise fail(printed.key, f"its experiments in {path}", "no such file")
+    path, name = _file_of(printed)
     found = load_tables(path).get(name)
     if not found:
         raise fail(str(path), f"rows of {name} in TABLES", "none")
     return found
 
 
+def settings_of(printed: PublishedTable, data_set: str) -> Mapping[str, Mapping[str, Any]]:
+    """What a data set's settings have of their own, by model: paths in an experiment, and values."""
+    path, _ = _file_of(printed)
+    return load_settings(path).get(data_set, {})
+
+
+def _file_of(printed: PublishedTable) -> tuple[Path, str]:
+    """The file with a table's experiments, and the table's name there."""
+    paper, _, name = printed.key.partition(".")
+    path = experiments_folder() / f"{paper}.py"
+    if not path.is_file():
+        raise fail(printed.key, f"its experiments in {path}", "no such file")
+    return path, name
+
+
 def experiments_of(
-    makers: dict[str, Any], source: Source, size: str, overrides: Sequence[str] = ()
+    makers: dict[str, Any],
+    source: Source,
+    size: str,
+    overrides: Sequence[str] = (),
+    settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> dict[str, Experiment]:
-    """Each row's experiment on ``source``, at ``size``, by name; with MotionScenes also its controls."""
+    """Each row's experiment on ``source``, at ``size``, by name; with MotionScenes also its controls.
+
+    ``settings`` are those of :func:`settings_of`, put into the rows of each model.
+    """
     budget, motion = SIZES[size], _has_motion(source.data)
     rows = {name: _on(name, maker(), source, motion) for name, maker in makers.items()}
+    rows = {name: changed(row, settings.get(row.model, {})) for name, row in rows.items()}
     rows = budget.fit(rows)
     if isinstance(source.data, MotionScenesData):
         there = [_choice(row) for row in rows.values()]

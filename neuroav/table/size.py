@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 from typing import Any
 
@@ -28,7 +28,7 @@ class Budget:
         train: how every row is trained.
         width: of MDFT and of its controls.
         layers: most of a transformer.
-        softmax: classifier of generative models; ``None`` leaves each its own.
+        softmax: classifier of generative models.
         scenes: size of MotionScenes.
         share: of the clips of a simulated benchmark.
     """
@@ -36,7 +36,7 @@ class Budget:
     train: TrainConfig
     width: int
     layers: int
-    softmax: SoftmaxConfig | None = None
+    softmax: SoftmaxConfig = field(default_factory=SoftmaxConfig)
     scenes: str
     share: dict[str, float]
 
@@ -50,7 +50,7 @@ class Budget:
             wanted = {"dim": self.width, "heads.hidden": self.width}
         elif isinstance(row.config, TokensConfig):
             wanted = {"layers": min(self.layers, row.config.layers)}
-        elif isinstance(row.config, AVFSConfig | FVAEGAND2Config) and self.softmax is not None:
+        elif isinstance(row.config, AVFSConfig | FVAEGAND2Config):
             row = replace(row, config=replace(row.config, softmax=self.softmax))
         alike = [other.config for other in rows if type(other.config) is type(row.config)]
         changes = [f"config.{p}={v}" for p, v in wanted.items() if len(set(map(attrgetter(p), alike))) == 1]
@@ -97,7 +97,7 @@ class AsPublished:
 
     def sentence(self) -> str:
         """What a reader has to know of it."""
-        return "Published widths, steps and stages."
+        return "Published widths, steps and stages, with the settings of the printed data set."
 
 
 SIZES: dict[str, Budget | AsPublished] = {
