@@ -21,7 +21,6 @@ from neuroav.baselines.avca import AVCAConfig
 from neuroav.baselines.avgzslnet import AVGZSLNetConfig
 from neuroav.baselines.cjme import CJMEConfig
 from neuroav.baselines.fvaegan_d2 import FVAEGAND2Config
-from neuroav.baselines.released import SELAVI
 from neuroav.baselines.tcaf import TCAFConfig
 from neuroav.config import Experiment, MotionScenesData, Settings, StoreData, changed
 from neuroav.data.motionscenes import MotionScenesConfig
@@ -29,6 +28,7 @@ from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FeatureEvents, FixedThreshold, MLPLayers, NoEvents
 from neuroav.nn.bilinear import BilinearConfig
 from neuroav.nn.losses import HeadsConfig, JointLoss
+from neuroav.table.released import SELAVI
 from neuroav.train.loop import OneStage, TrainConfig
 from neuroav.train.optim import Step
 

@@ -28,12 +28,12 @@ from neuroav.baselines.avgzslnet import AVGZSLNetConfig
 from neuroav.baselines.avmst import AVMSTConfig
 from neuroav.baselines.cjme import CJMEConfig
 from neuroav.baselines.fvaegan_d2 import FVAEGAND2Config
-from neuroav.baselines.released import CROPS, SELAVI
 from neuroav.baselines.sacma import AudioOutput, SACMAConfig, SACMALoss, VideoOutput
 from neuroav.baselines.tcaf import TCAFConfig
 from neuroav.config import Experiment, Settings, StoreData, changed
 from neuroav.nn.bilinear import BilinearConfig
 from neuroav.nn.encoder import CrossAttention, SelfAttention
+from neuroav.table.released import CROPS, SELAVI
 from neuroav.train.loop import TrainConfig
 from neuroav.train.optim import Plateau, Step
 

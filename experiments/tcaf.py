@@ -20,11 +20,11 @@ from neuroav.baselines.avca import AVCAConfig
 from neuroav.baselines.avgzslnet import AVGZSLNetConfig
 from neuroav.baselines.cjme import CJMEConfig
 from neuroav.baselines.perceiver import PerceiverConfig
-from neuroav.baselines.released import VGGISH_C3D
 from neuroav.baselines.tcaf import TCAFConfig
 from neuroav.config import Experiment, StoreData, changed
 from neuroav.nn.encoder import FullAttention, MeanOfTokens, SelfAttention
 from neuroav.nn.heads import WordLoss
+from neuroav.table.released import VGGISH_C3D
 from neuroav.train.loop import TrainConfig
 
 DATA = StoreData(store="store.h5")

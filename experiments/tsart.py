@@ -23,10 +23,10 @@ from neuroav.baselines.apn import APNConfig
 from neuroav.baselines.avgzslnet import AVGZSLNetConfig
 from neuroav.baselines.cjme import CJMEConfig
 from neuroav.baselines.fvaegan_d2 import FVAEGAND2Config
-from neuroav.baselines.released import SELAVI
 from neuroav.baselines.tsart import Modality, NoReasoning, PooledLoss, TSARTConfig
 from neuroav.config import Experiment, Settings, StoreData, changed
 from neuroav.nn.bilinear import BilinearConfig
+from neuroav.table.released import SELAVI
 from neuroav.train.loop import TrainConfig
 
 DATA = StoreData(store="store.h5")

@@ -178,7 +178,7 @@ def load_tables(path: Path) -> dict[str, dict[str, Callable[[], Experiment]]]:
 
 
 def load_settings(path: Path) -> Settings:
-    """``SETTINGS`` of an experiment file: what :func:`changed` puts into a model's rows on another data set."""
+    """``SETTINGS`` of an experiment file: data set, then model -> what :func:`changed` puts into its rows there."""
     return getattr(_module(path), "SETTINGS", {})
 
 
@@ -256,7 +256,7 @@ def changed(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
         1.0
     """
     for path, value in values.items():
-        experiment = _replace(experiment, path.split("."), lambda _, value=value: value)
+        experiment = _replace(experiment, path.split("."), partial(_instead, value))
     return experiment
 
 
@@ -266,6 +266,11 @@ def _paths(node: Any, prefix: str = "") -> Iterator[str]:
         for entry in dataclasses.fields(node):
             yield prefix + entry.name
             yield from _paths(getattr(node, entry.name), f"{prefix}{entry.name}.")
+
+
+def _instead(value: Any, current: Any) -> Any:
+    """The value, whatever was there."""
+    return value
 
 
 def _replace(node: Any, keys: list[str], make: Callable[[Any], Any]) -> Any:

@@ -35,9 +35,9 @@ class Clips(NamedTuple):
 class CosineSimilarity:
     """The dot product of the class token and the class vector: the first row of Table 6 of [ez].
 
-    Section 4.3 of the paper calls it a cosine and describes a dot product. The class vector has unit length here and
-    the class token has not, so that a clip's own length sets how sharply its classes are told apart. Nothing stands
-    between the two, so both have the same width.
+    Section 4.3 of the paper calls it a cosine and describes a dot product. Differs from the paper: the class vector has
+    unit length here and the class token has not, so that a clip's own length sets how sharply its classes are told
+    apart. Nothing stands between the two, so both have the same width.
     """
 
     def build(self, config: EZConfig, text_dim: int) -> nn.Module:
@@ -61,9 +61,9 @@ class _Dot(nn.Module):
 class LinearSimilarity:
     """A linear map of the class token, then the dot product: the second row of Table 6 of [ez].
 
-    The paper describes a linear layer of the two vectors side by side. That is the sum of a number from the clip and
-    one from the class, so it ranks the classes of every clip alike and its loss gives the encoder no gradient; linear
-    in each of the two is read here.
+    Differs from the paper: it describes a linear layer of the two vectors side by side. That is the sum of a number
+    from the clip and one from the class, so it ranks the classes of every clip alike and its loss gives the encoder no
+    gradient; linear in each of the two is read here.
     """
 
     def build(self, config: EZConfig, text_dim: int) -> nn.Module:
@@ -115,9 +115,9 @@ class _Perceptron(nn.Module):
 class AttentionSimilarity:
     """Class vectors attend to the tokens of the clip: "Cross-Attention" in Table 6 of [ez], and the method.
 
-    Heads as in the encoder, then a linear map to the score. The paper lets class vectors attend to the clip's
-    representation; over a single vector a softmax is 1 whatever the query is, and every class would get the same score.
-    So all tokens that leave the encoder are keys and values here, behind a layer normalisation.
+    Heads as in the encoder, then a linear map to the score. Differs from the paper: it lets class vectors attend to the
+    clip's representation; over a single vector a softmax is 1 whatever the query is, and every class would get the same
+    score. So all tokens that leave the encoder are keys and values here, behind a layer normalisation.
     """
 
     def build(self, config: EZConfig, text_dim: int) -> nn.Module:

@@ -32,7 +32,7 @@ REMEDIES = {
     "v2ecore": "Install it with: pip install git+https://github.com/SensorsINI/v2e",
     "metavision_core_ml": (
         "Install OpenEB, or put sdk/modules/core_ml/python/pypkg of github.com/prophesee-ai/openeb on PYTHONPATH "
-        "(numba and metavision_sdk_base are needed)."
+        "(numba, kornia, scikit-video, scikit-image, metavision_sdk_base and metavision_sdk_core are needed)."
     ),
     "evlib": "Install it with: pip install evlib opencv-python-headless",
     "src": "Put a checkout of github.com/ExplainableML/TCAF-GZSL on PYTHONPATH, and install what it imports.",

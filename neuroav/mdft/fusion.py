@@ -58,7 +58,7 @@ class CRM:
     added to Eq. 10; ``Z_i`` in Eq. 11 is read as ``Z_av``; joint knowledge ``h``, said to enter here but absent from
     the formula, is appended to the keys and values; the result is averaged over time before Eq. 12.
 
-    ``CRM(residual=False, knowledge=False)`` is the printed form.
+    ``CRM(residual=False, knowledge=False)`` with ``motion_path=Gate()`` is the printed form.
 
     Attributes:
         heads: attention heads.

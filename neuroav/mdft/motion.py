@@ -218,6 +218,11 @@ class AnchoredThreshold:
     explodes, hence the anchor ``v0``; (4) ``|E|`` is used, since ``E = -1`` can give ``log 0``; (5) the reduction to
     one number per clip and step, a mean, is not printed. On MotionScenes a fixed threshold does as well
     (``experiments/results/motion_readings.md``); the printed forms do worse.
+
+    Attributes:
+        v0: threshold at a factor of 1, in the membrane's unit (dimensionless).
+        low: least factor.
+        high: greatest factor.
     """
 
     v0: float = 0.5
@@ -249,6 +254,11 @@ class ProductThreshold:
 
     Implements Eq. (7) of [mdft]. Differs from the paper: ``phi`` and ``omega`` as in :class:`AnchoredThreshold`, and
     the clamp; without it the product grows by a constant factor a step.
+
+    Attributes:
+        v0: threshold before the first step, in the membrane's unit (dimensionless).
+        low: least threshold, in ``v0``.
+        high: greatest threshold, in ``v0``.
     """
 
     v0: float = 0.5
@@ -278,9 +288,13 @@ class PrintedThreshold:
 
     ``omega = -N log(1 / N + E)``, ``N = softmax(S)``, ``phi = sigmoid(mean S)``.
 
-    Implements Eq. (7) of [mdft]. Differs from the paper: nothing but the reduction over features, which it leaves open;
-    ``reduction="mean"`` makes the threshold vanish (about half a step), ``"sum"`` makes it negative and explode.
-    For figures and comparison only.
+    Implements Eq. (7) of [mdft]. Differs from the paper: ``E`` is the magnitude of the events, not their sign; ``N`` is
+    read as a softmax over features, and the reduction over them is left open there: ``reduction="mean"`` makes the
+    threshold vanish (about half a step), ``"sum"`` makes it negative and explode. For figures and comparison only.
+
+    Attributes:
+        v0: threshold before the first step, in the membrane's unit (dimensionless).
+        reduction: ``"mean"`` or ``"sum"`` over features.
     """
 
     v0: float = 1.0
@@ -305,7 +319,11 @@ class _PrintedThreshold(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class FixedThreshold:
-    """One threshold for every clip and step: the fixed-threshold points of Fig. 5 of [mdft]."""
+    """One threshold for every clip and step: the fixed-threshold points of Fig. 5 of [mdft].
+
+    Attributes:
+        v_th: the threshold, in the membrane's unit (dimensionless).
+    """
 
     v_th: float = 0.5
 
@@ -419,7 +437,10 @@ class _AsIs(nn.Module):
 class MLPLayers:
     """The non-spiking twin: Linear - BN - ReLU, ``layers`` times (rows "MLP" and "EGM+MLP" of Table 2 of [mdft]).
 
-    The same synapses as :class:`SpikingLayers`, delays included, so that the twins differ in their neurons alone.
+    The same synapses as :class:`SpikingLayers`, so that the twins differ in their neurons alone. Differs from the
+    paper: synapses have delays and layers are normalised, as those of the spiking network here; without delays
+    (``delays=(0,)``) the network has no memory, and most of its lead over the spiking one goes with it
+    (``experiments/results/motion_readings.md``).
 
     Attributes:
         layers: number of layers.

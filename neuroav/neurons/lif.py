@@ -85,6 +85,9 @@ def lif_step(
     Returns:
         Spikes like x in {0, 1}, and the new state.
 
+    Raises:
+        InputError: If reset or gain is none of theirs, tau is below 1, or shapes, dtypes or devices don't go together.
+
     Example:
         >>> spikes, state = lif_step(torch.ones(1, 2), theta=torch.tensor([0.5, 0.6]))
         >>> spikes.tolist(), state.v.tolist()

@@ -62,8 +62,12 @@ SELAVI: Settings = {
 }
 
 _TOKENS_VGGSOUND = {"config.layers": 8, "config.dropout": 0.5, "config.dropout_position": 0.1}
-_ENDS_VGGSOUND = {"config.dropout_encoder": 0.2, "config.dropout_output": 0.2}
-_ENDS_VGGSOUND |= {"train.lr": 6e-5, "train.schedule": Step(factor=1.0)}
+_ENDS_VGGSOUND = {
+    "config.dropout_encoder": 0.2,
+    "config.dropout_output": 0.2,
+    "train.lr": 6e-5,
+    "train.schedule": Step(factor=1.0),
+}
 _TOKENS_ACTIVITYNET = {"config.dropout": 0.4}
 _ENDS_ACTIVITYNET = {"config.dropout_encoder": 0.1, **CROPS}  # 0.1 as the paper of [tcaf] has it; released 0.3
 
