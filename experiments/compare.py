@@ -29,7 +29,7 @@ from neuroav.config import Comparison, Data, Experiment, MotionScenesData, Simul
 from neuroav.data.class_vectors import AsGiven, Optimised
 from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.data.synthetic import SyntheticConfig
-from neuroav.files import load_json, save_json
+from neuroav.files import load_json, save_json, save_text
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FeatureEvents, MLPLayers
 from neuroav.models import cards
@@ -115,7 +115,7 @@ def main(folder: Path) -> None:
     missing = [run for run, _ in wanted.runs if not (folder / run / "results.json").exists()]
     note = f" Not run: {', '.join(missing)}." if missing else ""
     head = f"# {wanted.title}\n\n`neuroav run experiments/compare.py:all`. {wanted.note}{note}\n\n"
-    (RESULTS / "compare.md").write_text(head + format_markdown(results_table(rows)), encoding="utf-8")
+    save_text(RESULTS / "compare.md", head + format_markdown(results_table(rows)))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from neuroav.bench.machine import machine, resident_bytes
 from neuroav.config import SimulatedData
 from neuroav.data.sample import Statistics, in_batch_negatives
 from neuroav.data.synthetic import SyntheticConfig
-from neuroav.files import save_json
+from neuroav.files import save_json, save_text
 from neuroav.mdft.model import FeatureEvents, MDFTConfig
 from neuroav.task import Task, prepare
 from neuroav.train.step import draw
@@ -146,7 +146,7 @@ def main() -> None:
     result = {"machine": machine(), "threads": torch.get_num_threads(), "training": parts}
     path = RESULTS / f"data_scale_{datetime.now(UTC).date()}"
     save_json(path.with_suffix(".json"), result)
-    path.with_suffix(".md").write_text(table(result), encoding="utf-8")
+    save_text(path.with_suffix(".md"), table(result))
 
 
 if __name__ == "__main__":

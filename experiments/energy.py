@@ -22,7 +22,7 @@ from typing import Any
 from neuroav.config import Comparison, Experiment, MotionScenesData
 from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.energy.curve import estimate_curves
-from neuroav.files import load_json
+from neuroav.files import load_json, save_text
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FixedThreshold, SpikingLayers
 from neuroav.nn.losses import HeadsConfig
@@ -89,15 +89,15 @@ def main(folder: Path) -> None:
     rows = [_figures(row) for row in report["rows"] if row["rule"] == "binary"]
     head = {key: report[key] for key in ("versions", "checklist")}
     lines = ",\n".join(json.dumps(row) for row in rows)
-    (RESULTS / "energy.json").write_text(f'{json.dumps(head)[:-1]},\n"rows": [\n{lines}\n]}}\n', encoding="utf-8")
+    save_text(RESULTS / "energy.json", f'{json.dumps(head)[:-1]},\n"rows": [\n{lines}\n]}}\n')
     sections = re.split(r"^(?=##+ )", (folder / "energy.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     kept = "".join(each for each in sections[1:] if not each.startswith(LEFT_OUT))
     text = "".join(line for line in kept.splitlines(True) if "| no spikes |" not in line)
     missing = sorted({each.name for _, each in all().runs} - {row["model"] for row in rows})
     note = f" Not run: {'; '.join(missing)}." if missing else ""
-    (RESULTS / "energy.md").write_text(f"# Accuracy against energy\n\n{NOTE}{note}\n\n{text}", encoding="utf-8")
+    save_text(RESULTS / "energy.md", f"# Accuracy against energy\n\n{NOTE}{note}\n\n{text}")
     curve = estimate_curves(report["rows"])[0]
-    (RESULTS / "energy.svg").write_text(curve_plot(curve, "energy").svg + "\n", encoding="utf-8")
+    save_text(RESULTS / "energy.svg", curve_plot(curve, "energy").svg + "\n")
 
 
 def _figures(row: dict[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from torch import Tensor
 from neuroav.events.camera import EventCamera
 from neuroav.events.generate import bin_frames, frames_to_events
 from neuroav.events.types import Bins
+from neuroav.files import save_text
 from neuroav.kernels import bins, clips, cuda
 
 RESULTS = Path(__file__).parent / "results"
@@ -283,8 +284,8 @@ def main() -> None:
     result = {"machine": machine, "rows": rows}
     options.out.mkdir(parents=True, exist_ok=True)
     stem = options.out / f"gpu_events_{device.name.lower().replace(' ', '_').replace('-', '_')}"
-    stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    stem.with_suffix(".md").write_text(table(result), encoding="utf-8")
+    save_text(stem.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
+    save_text(stem.with_suffix(".md"), table(result))
     print(table(result))  # noqa: T201
 
 

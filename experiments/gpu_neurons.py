@@ -34,6 +34,7 @@ from gpu_events import kernel_seconds, timed
 from torch import Tensor
 
 from neuroav.bench.machine import machine
+from neuroav.files import save_text
 from neuroav.kernels import cuda
 from neuroav.neurons import DynamicLIF, Full, Recompute
 
@@ -316,8 +317,8 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     name = result["machine"]["device"].lower().replace(" ", "_").replace("-", "_")
     stem = options.out / f"gpu_neurons_{name}"
-    stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    stem.with_suffix(".md").write_text(table(result), encoding="utf-8")
+    save_text(stem.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
+    save_text(stem.with_suffix(".md"), table(result))
     print(table(result))  # noqa: T201
 
 

@@ -21,7 +21,7 @@ from neuroav.bench.machine import machine
 from neuroav.config import SimulatedData
 from neuroav.data.sample import ClipData, Statistics, in_batch_negatives
 from neuroav.data.synthetic import SyntheticConfig, generate
-from neuroav.files import save_json
+from neuroav.files import save_json, save_text
 from neuroav.mdft.model import FeatureEvents, MDFTConfig
 from neuroav.nn.losses import HeadsConfig
 from neuroav.progress import Progress
@@ -149,7 +149,7 @@ def main() -> None:
     result = {"machine": machine(), "rows": rows, "straight": straightness(rows)}
     path = RESULTS / f"growth_{datetime.now(UTC).date()}"
     save_json(path.with_suffix(".json"), result)
-    path.with_suffix(".md").write_text(table(result), encoding="utf-8")
+    save_text(path.with_suffix(".md"), table(result))
     draw(rows, path.with_suffix(".svg"))
 
 

@@ -9,12 +9,12 @@ Writes:  ``experiments/results/motion_readings.json`` and ``.md``.
 import sys
 from pathlib import Path
 
-from scene_bias import RESULTS, layer_cells, spread
+from scene_bias import RESULTS, in_columns, layer_cells, spread
 
 from neuroav.config import Experiment, MotionScenesData
 from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.demo import DIM, LENGTH
-from neuroav.files import save_json
+from neuroav.files import save_json, save_text
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import (
     AnchoredThreshold,
@@ -63,7 +63,7 @@ def main(store: str, folder: Path) -> None:
     rows = [row for result in results for row in result["rows"]]
     about = {"versions": results[0]["versions"], "split": 0, "scene_bias": data.scene_bias}
     save_json(RESULTS / "motion_readings.json", {**about, "rows": rows})
-    (RESULTS / "motion_readings.md").write_text(markdown(rows), encoding="utf-8")
+    save_text(RESULTS / "motion_readings.md", markdown(rows))
     sys.stdout.write(markdown(rows))
 
 
@@ -79,7 +79,7 @@ def markdown(rows: list[dict]) -> str:
     for name in READINGS:
         same = [r for r in rows if r["model"] == name and r["test_set"] == "shuffled"]
         cells = [spread([r[f] for r in same]) for f in ("seen", "unseen", "hm", "zsl")]
-        lines.append(f"| {name} | " + " | ".join([*cells, *layer_cells(same)]) + " |")
+        lines.append(f"| {name} | " + " | ".join([*cells, *layer_cells([in_columns(r) for r in same])]) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -9,7 +9,6 @@ shown. Prints what the design asks for beside each figure; writes ``experiments/
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Callable
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuroav.data import motionscenes
+from neuroav.data import render
 from neuroav.data.classic import luma
 from neuroav.data.motionscenes import MotionScenesConfig, generate, view
 from neuroav.data.render import (
@@ -34,6 +33,7 @@ from neuroav.data.render import (
 from neuroav.data.store import Store
 from neuroav.events.generate import frames_to_events
 from neuroav.events.represent import events_to_counts
+from neuroav.files import save_json
 
 RESULT = Path(__file__).parent / "results" / "motionscenes_audit.json"
 SCENE_BIAS = 0.5
@@ -186,14 +186,14 @@ def audit(store: Store, steps: int) -> dict[str, dict[str, object]]:
 
 def noise_share() -> float:
     """Return the share of events that the same clips lack, pixel by pixel, without sensor noise; one clip a class."""
-    counts, level = {}, motionscenes.NOISE_LEVELS
+    with_noise = np.stack([pixel_counts(k, k % len(SCENES)) for k in range(51)])
+    level = render.NOISE_LEVELS
     try:
-        for motionscenes.NOISE_LEVELS in (level, 0.0):
-            counts[motionscenes.NOISE_LEVELS] = np.stack([pixel_counts(k, k % len(SCENES)) for k in range(51)])
+        render.NOISE_LEVELS = 0.0
+        without = np.stack([pixel_counts(k, k % len(SCENES)) for k in range(51)])
     finally:
-        motionscenes.NOISE_LEVELS = level
-    excess = np.maximum(counts[level] - counts[0.0], 0)
-    return float(excess.sum() / counts[level].sum())
+        render.NOISE_LEVELS = level
+    return float(np.maximum(with_noise - without, 0).sum() / with_noise.sum())
 
 
 def pixel_counts(class_index: int, scene: int) -> np.ndarray:
@@ -223,9 +223,7 @@ def main() -> None:
             with Store(path) as store:
                 sys.stdout.write(f"{store.settings}\n")
                 result["stores"].append({"settings": store.settings, "rows": audit(store, args.steps)})
-    temporary = RESULT.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=1) + "\n")
-    temporary.replace(RESULT)
+    save_json(RESULT, result)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from compare import SMALLER, TRAIN
 from neuroav.config import Experiment, MotionScenesData
 from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.demo import DIM, controls, slug
-from neuroav.files import load_json, replacing
+from neuroav.files import load_json, save_text
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FixedThreshold, NoEvents
 from neuroav.models import cards
@@ -171,8 +171,7 @@ def collect(folder: Path, add: bool = False) -> None:
         paired = [row for row in fair if (row["ambience"], row["seed"]) in ablated]  # with MDFT of the same seeds
         contents["scene_bias_ablations.svg"] = figure(paired, (DRAWN[0], *ABLATIONS))
     for name, content in contents.items():
-        with replacing((RESULTS if add else folder) / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        save_text((RESULTS if add else folder) / name, content)
     sys.stdout.write(text)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from neuroav.bench.machine import machine
 from neuroav.bench.neuron_peers import Spike
+from neuroav.files import save_text
 from neuroav.neurons import DynamicLIF
 from neuroav.neurons.threshold import anchored, event_factor
 
@@ -110,7 +111,7 @@ def time_indexing(turns: int = 12) -> None:
         )
         rows.append({"T": steps, "median_ms": median, "best_ms": best})
     report = {"machine": machine(), "size": "(T, 64, 512), float32, one thread", "turns": turns - 1, "rows": rows}
-    (RESULTS / "indexing_in_a_loop.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    save_text(RESULTS / "indexing_in_a_loop.json", json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

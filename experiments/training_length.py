@@ -16,7 +16,7 @@ from pathlib import Path
 from scene_bias import DRAWN, FIGURES, RESULTS, TRAIN, jobs, spread
 
 from neuroav.demo import slug
-from neuroav.files import replacing, save_json
+from neuroav.files import save_json, save_text
 from neuroav.processes import num_cores
 from neuroav.run import run_many
 
@@ -45,8 +45,7 @@ def main(folder: Path, workers: int) -> None:
     ]
     save_json(RESULTS / "training_length.json", {"versions": results[0]["versions"], "rows": rows})
     text = markdown(rows)
-    with replacing(RESULTS / "training_length.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    save_text(RESULTS / "training_length.md", text)
     sys.stdout.write(text)
 
 

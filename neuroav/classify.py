@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from neuroav import __version__
-from neuroav.checks import InputError, check_range, fail, some
+from neuroav.checks import InputError, OutputError, check_range, fail, some
 from neuroav.config import Experiment, MotionScenesData, SimulatedData, read_experiment
 from neuroav.data.class_vectors import AsGiven
 from neuroav.data.encoders.choice import AUDIO, VIDEO, EncoderChoice, parse_choice
@@ -66,11 +67,12 @@ def rank(distances: np.ndarray, names: Sequence[str], seen: np.ndarray, beta: fl
     scores = distances + np.where(seen, beta, 0.0).astype(distances.dtype)
     order = np.argsort(scores, kind="stable")
     best, second = (float(scores[k]) for k in order[:2])
-    return [
-        Choice(names[k], bool(seen[k]), float(distances[k]), score, (second if place == 0 else best) - score)
-        for place, k in enumerate(order.tolist())
-        for score in [float(scores[k])]
-    ]
+    choices: list[Choice] = []
+    for k in order.tolist():
+        score, other = float(scores[k]), best if choices else second
+        margin = 0.0 if other == score else other - score  # two that are infinitely far are as far
+        choices.append(Choice(names[k], bool(seen[k]), float(distances[k]), score, margin))
+    return choices
 
 
 @dataclass(frozen=True)
@@ -351,7 +353,7 @@ def classify_command(
 
                 draw_answer(path, copies[path], ranked[:top])
                 sys.stdout.write(f"  drawn onto {copies[path]}\n")
-        except InputError as error:
+        except (InputError, OutputError) as error:
             failed[path] = str(error)
             sys.stderr.write(f"{error}\n")
         sys.stdout.flush()
@@ -431,5 +433,10 @@ def _as_json(
 
 
 def ranked_json(ranked: Sequence[Choice]) -> list[dict[str, Any]]:
-    """Turn choices into JSON values, with ``class`` for the name."""
-    return [{"class": choice.name} | {k: v for k, v in vars(choice).items() if k != "name"} for choice in ranked]
+    """Turn choices into JSON values, with ``class`` for the name and ``None`` for what is infinite."""
+    figures = ("distance", "score", "margin")
+    return [
+        {"class": choice.name, "seen": choice.seen}
+        | {key: value if math.isfinite(value := getattr(choice, key)) else None for key in figures}
+        for choice in ranked
+    ]

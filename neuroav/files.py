@@ -53,10 +53,15 @@ def writing(
         raise fail(str(path), what, error.strerror or str(error), remedy, OutputError) from error
 
 
-def save_json(path: Path, value: Any) -> None:
-    """Write ``value``, whole or not at all; :class:`OutputError` if there is no room or no permission."""
+def save_text(path: Path, text: str) -> None:
+    """Write ``text``, whole or not at all; :class:`OutputError` if there is no room or no permission."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
+
+
+def save_json(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON by :func:`save_text`."""
+    save_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def load_json(path: Path) -> Any:

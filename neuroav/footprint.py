@@ -25,10 +25,10 @@ from neuroav.data.types import Batch
 from neuroav.energy.count import OpCount, count
 from neuroav.energy.curve import curves_json
 from neuroav.energy.latency import in_turns
-from neuroav.energy.measure import Measured, Meter, Plan, Subject, measure
+from neuroav.energy.measure import Measured, Meter, MeterError, Plan, Subject, measure
 from neuroav.energy.meters import meters_for
 from neuroav.energy.report import Row, checklist, count_rows
-from neuroav.files import load_json, replacing, save_json
+from neuroav.files import load_json, save_json, save_text
 from neuroav.mdft.model import MDFT
 from neuroav.mdft.motion import SpikingLayers
 from neuroav.mdft.sparse import layer_pairs, spike_driven
@@ -319,7 +319,7 @@ def energy_command(
 
     Raises:
         InputError: If a source can't be loaded, or an option is out of range.
-        MeterError: If a meter stops answering or stands still.
+        MeterError: If a meter stops answering or stands still; what was counted is written all the same.
     """
     check_range(WHERE, "--clips", clips, 1)
     for size in batches:
@@ -340,14 +340,22 @@ def energy_command(
     entries: dict[str, Row] = {one.name: {"not_measured": NOT_ASKED} for one in found}
     driven: dict[str, Row] = dict(entries)
     fronts = {one.name: front_end(one, costs[one.name]) for one in found}
+    stopped = None
     if measuring:
-        entries = measured_rows(found, batches, _device(device), plan or Plan())
+        try:
+            entries = measured_rows(found, batches, _device(device), plan or Plan())
+        except MeterError as error:  # what was counted is kept
+            stopped = error
+            entries = {one.name: {"not_measured": str(error)} for one in found}
         driven = {one.name: spike_driven_rows(one, batches) for one in found}
     apart = {one.name: {"measured": entries[one.name], "spike_driven": driven[one.name]} for one in found}
     known = {_choices(one.experiment) for one in found}
     rows = [row for one in found for row in _rows(one, known, costs[one.name], fronts[one.name], apart[one.name])]
     report = {"rows": rows, "curves": curves_json(rows), "checklist": checklist(rows), "versions": run.versions()}
-    return _show(report, folder, json_path)
+    status = _show(report, folder, json_path)
+    if stopped is not None:
+        raise stopped
+    return status
 
 
 def _folder(sources: Sequence[str], out: str | None) -> Path:
@@ -415,8 +423,7 @@ def _show(report: dict[str, Any], folder: Path, json_path: str | None) -> int:
     save_json(folder / "energy.json", report)
     contents = {"md": markdown(report), "csv": _csv(report["rows"]), "html": energy_page(report)}
     for suffix, content in contents.items():
-        with replacing(folder / f"energy.{suffix}") as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        save_text(folder / f"energy.{suffix}", content)
     if json_path is not None:
         save_json(Path(json_path), report)
     lines = [summary(report["rows"]), *headlines(report["rows"]), f"report: {folder / 'energy.html'}"]

@@ -403,6 +403,7 @@ def claimed(out: Path, experiment: Experiment) -> Iterator[None]:
             if not (out / "stage1.safetensors").exists():
                 for name in ("config.json", "versions.json"):
                     (out / name).unlink(missing_ok=True)
+                shutil.rmtree(out / "tensorboard", ignore_errors=True)
             raise
 
 
@@ -531,10 +532,10 @@ def versions() -> dict[str, str]:
     """Versions, commit and machine, as saved with each run."""
     root = Path(__file__).resolve().parents[1]
     git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = "not a git checkout"
+    commit = "not a git checkout"
+    if (root / ".git").exists():  # or git would look further up, and find somebody else's
+        with suppress(OSError, subprocess.CalledProcessError):
+            commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     return {
         "neuroav": __version__,
         "commit": commit,
@@ -617,9 +618,9 @@ def _training(experiment: Experiment) -> str:
 def _finished_epochs(folders: Sequence[Path]) -> int:
     count = 0
     for folder in folders:
-        file = folder / "metrics.jsonl"
-        if file.exists():
-            count += sum(1 for line in file.read_text(encoding="utf-8").splitlines() if '"stage": 1' in line)
+        with suppress(FileNotFoundError):  # not begun, or just begun anew
+            lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            count += sum(1 for line in lines if '"stage": 1' in line)
     return count
 
 

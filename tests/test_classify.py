@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from neuroav.baselines.pooled import PooledMLPConfig
-from neuroav.checks import InputError
-from neuroav.classify import Recogniser, _encoder, introduction, rank
+from neuroav.checks import InputError, OutputError
+from neuroav.classify import Recogniser, _encoder, introduction, rank, ranked_json
 from neuroav.cli import main
 from neuroav.config import Experiment, MotionScenesData, SimulatedData, StoreData, to_json
 from neuroav.data import extract
@@ -590,3 +590,30 @@ def test_what_cannot_be_followed_is_refused(scenes_run, tmp_path, capsys):
         assert text in capsys.readouterr().err
     assert classify("a.ts", "--run", scenes_run, "--patience", 1) == 2
     assert "--follow with its options" in capsys.readouterr().err
+
+
+def test_classes_that_are_infinitely_far_are_as_far():
+    first, second, third = rank(np.array([np.inf, 1.0, np.inf]), ["a", "b", "c"], np.zeros(3, bool), beta=0.0)
+    assert (first.name, first.margin, second.margin, third.margin) == ("b", np.inf, -np.inf, -np.inf)
+    assert [choice.margin for choice in rank(np.full(2, np.inf), ["a", "b"], np.zeros(2, bool), beta=0.0)] == [0, 0]
+    far = ranked_json([second])
+    assert far == [{"class": "a", "seen": False, "distance": None, "score": None, "margin": None}]
+    json.loads(json.dumps(far, allow_nan=False))
+
+
+def test_an_answer_that_cannot_be_drawn_costs_no_other(scenes_run, tmp_path, capsys, monkeypatch):
+    clips = [tmp_path / "one.mkv", tmp_path / "two.mkv"]
+    for clip in clips:
+        write_scene(clip)
+
+    def full(path, out, ranked):
+        raise OutputError(f"{out}: expected a file that can be written, got no room.")
+
+    monkeypatch.setattr("neuroav.report.answer.draw_answer", full)
+    (tmp_path / "drawn").mkdir()
+    drawn = ["--draw", tmp_path / "drawn", "--json", tmp_path / "said.json"]
+    assert classify(*clips, "--run", scenes_run, *drawn) == 1
+    said = json.loads((tmp_path / "said.json").read_text())
+    assert [row["clip"] for row in said["rows"]] == [str(clip) for clip in clips]
+    assert list(said["failed"]) == [str(clip) for clip in clips]
+    assert "no room" in capsys.readouterr().err

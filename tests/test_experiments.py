@@ -8,10 +8,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from by_path import load
 
 from neuroav.config import Comparison, Experiment, MotionScenesData, to_json
+from neuroav.data import render
 from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.demo import controls
 from neuroav.table.plan import experiments_of, try_out
@@ -81,6 +83,32 @@ def test_every_control_takes_two_steps(two_steps):
     assert len(found) == 5
     for experiment in found.values():
         two_steps(experiment)
+
+
+TABLED = {
+    "motion_readings.py": ("markdown", lambda report: (report["rows"],), "motion_readings"),
+    "training_length.py": ("markdown", lambda report: (report["rows"],), "training_length"),
+    "data_scale.py": ("table", lambda report: (report,), "data_scale_2026-11-21"),
+    "growth.py": ("table", lambda report: (report,), "growth_2026-11-21"),
+}
+
+
+@pytest.mark.parametrize("file", TABLED)
+def test_a_table_is_made_of_its_recorded_results(file, monkeypatch):
+    """What is drawn only after hours of training must not fail then."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    make, arguments, stem = TABLED[file]
+    report = json.loads((FOLDER / "results" / f"{stem}.json").read_text(encoding="utf-8"))
+    page = (FOLDER / "results" / f"{stem}.md").read_text(encoding="utf-8")
+    assert getattr(load(FOLDER / file), make)(*arguments(report)) == page
+
+
+def test_the_audit_renders_clips_with_and_without_noise(monkeypatch):
+    audit = load(FOLDER / "motionscenes_audit.py")
+    monkeypatch.setattr(audit, "pixel_counts", lambda k, scene: np.array([3, 1 + k % 2]) + 2 * render.NOISE_LEVELS)
+    assert render.NOISE_LEVELS == 1.5
+    assert audit.noise_share() == pytest.approx(6 / (6 + 4 + 25 / 51))
+    assert render.NOISE_LEVELS == 1.5
 
 
 def test_experiments_are_listed_where_a_reader_looks():

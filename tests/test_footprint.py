@@ -287,13 +287,17 @@ def test_with_a_meter_energy_stands_in_the_table_with_its_doubts(folder, tmp_pat
     assert kinds == {"count", "estimate", "measured"}
 
 
-def test_a_meter_that_fails_is_one_line_and_status_2(folder, monkeypatch, capsys):
+def test_a_meter_that_fails_is_one_line_and_status_2(folder, monkeypatch, tmp_path, capsys):
     def failing(*args):
         raise MeterError("NVML: expected an answer, got GPU is lost.")
 
     monkeypatch.setattr(footprint, "measure", failing)
-    assert main(["energy", str(folder), "--clips", "4", "--measure", "--device", "cpu"]) == 2
+    out = tmp_path / "energy"
+    assert main(["energy", str(folder), "--clips", "4", "--measure", "--device", "cpu", "--out", str(out)]) == 2
     assert "GPU is lost" in capsys.readouterr().err
+    rows = json.loads((out / "energy.json").read_text())["rows"]
+    assert rows, "what was counted is kept"
+    assert all("GPU is lost" in row["measured"]["not_measured"] for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -478,6 +478,31 @@ def test_an_early_error_leaves_nothing_and_a_late_one_what_was_saved(quick, tmp_
     assert not (tmp_path / "late" / "run.lock").exists()
 
 
+def test_an_interrupt_before_the_first_checkpoint_takes_its_curves_along(quick, tmp_path):
+    out = tmp_path / "early"
+
+    def begin():
+        with run.claimed(out, quick):
+            for name in ("config.json", "tensorboard/events"):
+                (out / name).parent.mkdir(exist_ok=True)
+                (out / name).write_text("{}")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        begin()
+    assert not out.exists()
+
+
+def test_the_commit_is_of_a_checkout_of_this_package_alone(tmp_path, monkeypatch):
+    package = tmp_path / "somebody" / "site-packages" / "neuroav"
+    package.mkdir(parents=True)
+    git = ["git", "-C", str(tmp_path / "somebody"), "-c", "user.name=a", "-c", "user.email=a"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
+    monkeypatch.setattr(run, "__file__", str(package / "run.py"))
+    assert run.versions()["commit"] == "not a git checkout"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux has them")
 def test_a_full_disk_is_said_and_loses_nothing(make, folders, tmp_path):
     experiment, out = make("two"), tmp_path / "run"

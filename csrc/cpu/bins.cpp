@@ -90,9 +90,9 @@ int64_t bin_events(const EventList& events, const BinLayout& bins, typename Kind
   const int64_t useful = std::min<int64_t>(std::max(threads, 1), 1 + events.count / (2 * size + 65536));
   std::vector<int64_t> bad(useful, -1);
   std::vector<std::unique_ptr<Value[]>> own(useful);
+  for (int64_t thread = 1; thread < useful; ++thread) own[thread].reset(new Value[size]);
 #pragma omp parallel for schedule(static) num_threads(static_cast<int>(useful))
   for (int64_t thread = 0; thread < useful; ++thread) {
-    if (thread > 0) own[thread].reset(new Value[size]);
     bad[thread] = fill<Kind>(events, bins, places, starts, events.count * thread / useful,
                              events.count * (thread + 1) / useful, thread > 0 ? own[thread].get() : values);
   }

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "arrays.h"
+#include "caught.h"
 #include "half.h"
 #include "lif.h"
 #include "memory.h"
@@ -101,8 +102,10 @@ struct Plan {
   template <class Work>
   void run(const Work& work) const {
     const int64_t count = tasks();
+    Caught caught;
 #pragma omp parallel for schedule(static) num_threads(static_cast<int>(threads)) if (threads > 1)
-    for (int64_t task = 0; task < count; ++task) work(task);
+    for (int64_t task = 0; task < count; ++task) caught.run([&] { work(task); });
+    caught.rethrow();
   }
 };
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "bins.h"
+#include "caught.h"
 #include "clones.h"
 #include "contrast.h"
 #include "kinds.h"
@@ -307,14 +308,16 @@ class ListMaker {
     shifts_.clear();
     for (int64_t frame = first; frame < stop; ++frame) shifts_.push_back(std::max(bits_of(frame) - slice_bits_, 0));
     const int64_t num_groups = static_cast<int64_t>(groups_.size());
+    Caught caught;
 #pragma omp parallel num_threads(static_cast<int>(std::min<int64_t>(threads_, num_groups)))
     {
       std::vector<Records> scratch;
 #pragma omp for schedule(dynamic)
       for (int64_t group = 0; group < num_groups; ++group) {
-        groups_[group].detect(num_pixels_, first, stop, slice_bits_, shifts_, scratch, detect_);
+        caught.run([&] { groups_[group].detect(num_pixels_, first, stop, slice_bits_, shifts_, scratch, detect_); });
       }
     }
+    caught.rethrow();
     jobs_.clear();
     for (int64_t frame = 0; frame < stop - first; ++frame) {
       for (int64_t slice = 0; slice < int64_t{1} << slice_bits_; ++slice) {
@@ -336,17 +339,21 @@ class ListMaker {
   void write(int64_t first) {
     const int64_t num_jobs = static_cast<int64_t>(jobs_.size()), size = events_.count - jobs_[0].at;
     const int useful = static_cast<int>(std::min<int64_t>({threads_, num_jobs, 1 + size / 32768}));
+    Caught caught;
 #pragma omp parallel for schedule(static, 1) num_threads(useful)
     for (int thread = 0; thread < useful; ++thread) {
-      std::vector<RecordRange> parts;
-      for (int64_t i = thread; i < num_jobs; i += useful) {
-        const Job& job = jobs_[i];
-        parts.clear();
-        for (const TileGroup& group : groups_) group.add_to(parts, job.frame, job.slice);
-        const int bits = slice_bits_ > 0 ? shifts_[job.frame] : bits_of(first + job.frame);
-        writers_[thread].write(parts, job.size, bits, edges_us_[first + job.frame], events_, job.at);
-      }
+      caught.run([&] {
+        std::vector<RecordRange> parts;
+        for (int64_t i = thread; i < num_jobs; i += useful) {
+          const Job& job = jobs_[i];
+          parts.clear();
+          for (const TileGroup& group : groups_) group.add_to(parts, job.frame, job.slice);
+          const int bits = slice_bits_ > 0 ? shifts_[job.frame] : bits_of(first + job.frame);
+          writers_[thread].write(parts, job.size, bits, edges_us_[first + job.frame], events_, job.at);
+        }
+      });
     }
+    caught.rethrow();
   }
 
   int bits_of(int64_t frame) const {
@@ -483,29 +490,33 @@ void fill_bins_of(const BinLayout& bins, const int64_t* edges_us, int64_t num_fr
   for (int64_t f = 0; f < num_frames; ++f) counts[f] = may_count && sink.needs_no_times(edges_us[f], edges_us[f + 1]);
   const std::vector<int64_t> cuts = rows_between_cells(bins);
   const int64_t num_bands = static_cast<int64_t>(cuts.size()) - 1;
+  Caught caught;
 #pragma omp parallel num_threads(static_cast<int>(std::max<int64_t>(std::min<int64_t>(threads, num_bands), 1)))
   {
     Records records;
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < num_bands; ++i) {
-      auto band = sink.band(cuts[i], cuts[i + 1]);
-      const int64_t end = cuts[i + 1] * bins.width;
-      for (int64_t begin = cuts[i] * bins.width; begin < end; begin += kTile) {
-        for (int64_t first = 0, stop; first < num_frames; first = stop) {
-          stop = first + 1;
-          while (stop < num_frames && stop < first + kFramesAtOnce && counts[stop] == counts[first]) ++stop;
-          records.clear();
-          detect(begin, std::min(kTile, end - begin), first, stop, counts[first] != 0, records);
-          for (int64_t f = first; f < stop; ++f) {
-            const RecordRange range{records.begin(f - first), records.end(f - first)};
-            if (counts[f]) sink.add_counts(range, edges_us[f + 1], band);
-            else sink.add_events(range, edges_us[f], edges_us[f + 1], band);
+      caught.run([&] {
+        auto band = sink.band(cuts[i], cuts[i + 1]);
+        const int64_t end = cuts[i + 1] * bins.width;
+        for (int64_t begin = cuts[i] * bins.width; begin < end; begin += kTile) {
+          for (int64_t first = 0, stop; first < num_frames; first = stop) {
+            stop = first + 1;
+            while (stop < num_frames && stop < first + kFramesAtOnce && counts[stop] == counts[first]) ++stop;
+            records.clear();
+            detect(begin, std::min(kTile, end - begin), first, stop, counts[first] != 0, records);
+            for (int64_t f = first; f < stop; ++f) {
+              const RecordRange range{records.begin(f - first), records.end(f - first)};
+              if (counts[f]) sink.add_counts(range, edges_us[f + 1], band);
+              else sink.add_events(range, edges_us[f], edges_us[f + 1], band);
+            }
           }
         }
-      }
-      sink.empty(band, bin_steps(bins));
+        sink.empty(band, bin_steps(bins));
+      });
     }
   }
+  caught.rethrow();
 }
 
 // All events of a clip, straight into bins: no list is made. Writes all `values` (T, P, rows, columns). `may_count`

@@ -25,7 +25,7 @@ from neuroav.bench.page import Options, head, left_out, skipped, timed_row
 from neuroav.bench.timing import Crew, Job, Runner, Timed, time_side_by_side
 from neuroav.data.types import Batch
 from neuroav.energy.count import count
-from neuroav.energy.measure import Plan, Subject, measure
+from neuroav.energy.measure import MeterError, Plan, Subject, measure
 from neuroav.energy.meters import meters_for
 from neuroav.progress import Progress
 from neuroav.report.energy import format_joules
@@ -179,11 +179,10 @@ def energy_bench_command(options: Options) -> int:
     """Time counting beside plain passes and print a table; the verb ``neuroav bench energy``. There is no peer to time.
 
     Returns:
-        Exit status: 0, or 1 if something failed; that there is no meter is no failure.
+        Exit status: 0, or 1 if something failed, a meter among them; that there is no meter is no failure.
 
     Raises:
         InputError: If an option is out of range or an output can't be written.
-        MeterError: If a meter stops answering or stands still.
     """
     threads, report = options.begin("energy")
     planned = [(case, [Job(impl, start, (case,), threads) for impl, start in STARTS.items()]) for case in CASES]
@@ -194,7 +193,10 @@ def energy_bench_command(options: Options) -> int:
             report["rows"] += rows_of(case, timed)
             report["skipped"] += skipped(case.name, timed)
     failed = len(report["skipped"])
-    joules, reason = measured_rows(CASES, dataclasses.replace(Plan(), trials=options.repeats))
+    try:
+        joules, reason = measured_rows(CASES, dataclasses.replace(Plan(), trials=options.repeats))
+    except MeterError as error:
+        joules, reason, failed = [], str(error), failed + 1
     report["rows"] += joules
     report["skipped"] += [{"case": "energy of a clip", "impl": "measured", "reason": reason}] if reason else []
     report["ratios"] = ratios(report["rows"])

@@ -11,7 +11,7 @@ from typing import Any
 from neuroav.bench.machine import machine
 from neuroav.bench.timing import Timed
 from neuroav.checks import check_range, fail
-from neuroav.files import replacing, save_json
+from neuroav.files import save_json, save_text
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ class Options:
         if self.json_path is not None:
             save_json(Path(self.json_path), report)
         if self.out is not None:
-            with replacing(Path(self.out)) as temporary:
-                temporary.write_text(page, encoding="utf-8")
+            save_text(Path(self.out), page)
 
 
 def timed_row(bench: str, case: str, one: Timed, work: float, unit: str) -> dict[str, Any]:

@@ -260,11 +260,11 @@ def validate_command(out: str | None = None, json_path: str | None = None, recor
     failed += [row["what"] for row in (*figures["parity"], *_sensor_rows(sensor)) if row["passed"] is False]
     sys.stdout.write(_summary(figures, failed))
     if json_path is not None:
-        from neuroav.files import save_json
+        from neuroav.files import save_json, save_text
 
         save_json(Path(json_path), figures)
     if out is not None:
-        _write(Path(out), render(figures, pictures, failed))
+        save_text(Path(out), render(figures, pictures, failed))
         sys.stdout.write(f"page: {out}\n")
     return 1 if failed else 0
 
@@ -298,13 +298,6 @@ def _summary(figures: dict[str, Any], failed: list[str]) -> str:
         missing = "" if len(known) == len(rows) else f", {len(rows) - len(known)} not measured"
         lines.append(f"{title}: {sum(known)} of {len(known)} hold{missing}")
     return "\n".join([*lines, *(f"FAILED: {name}" for name in failed)]) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    from neuroav.files import replacing
-
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 # ---------------------------------------------------------------------------------------------------------------- page

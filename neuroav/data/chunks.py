@@ -90,11 +90,11 @@ class StoredRows:
         from isal.igzip_lib import IsalError
 
         address, size = self._places[chunk].tolist()
-        packed = os.pread(self._file, size - self._trailer, address)
         count = int(np.prod(self._chunk))
         try:
+            packed = os.pread(self._file, size - self._trailer, address)
             planes = np.frombuffer(isal_zlib.decompress(packed), np.uint8).reshape(self.dtype.itemsize, count)
-        except (IsalError, ValueError) as error:  # type: ignore[misc]  # its stub calls the class an instance
+        except (IsalError, ValueError, OSError) as error:  # type: ignore[misc]  # its stub calls the class an instance
             found = f"a damaged one (chunk {chunk}: {error})"
             raise fail(str(self.path), "an intact feature store", found, "Delete it and write it again.") from error
         values = np.empty((count, self.dtype.itemsize), np.uint8)

@@ -93,7 +93,7 @@ class SyntheticConfig:
         check_choice("SyntheticConfig", "benchmark", self.benchmark, BENCHMARKS)
         check_choice("SyntheticConfig", "features", self.features, FEATURES)
         check_range("SyntheticConfig", "seed", self.seed, 0)
-        check_range("SyntheticConfig", "share", self.share, 0, 1)
+        check_range("SyntheticConfig", "share", self.share, 1e-9, 1)
         check_range("SyntheticConfig", "stretch", self.stretch, 0.01, 100)
 
 

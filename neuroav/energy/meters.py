@@ -244,7 +244,7 @@ class RAPL:
         if not self._domains:
             what = f"energy counters under {root}"
             raise fail(self.name, what, "none", "Virtual machines and containers rarely have them.", MeterError)
-        self._range_j = {path: int(_text(path / "max_energy_range_uj")) * 1e-6 for path in self._domains}
+        self._range_j = self._read("max_energy_range_uj")
         self._read()
 
     @contextmanager
@@ -263,9 +263,9 @@ class RAPL:
         """Which domains are summed."""
         return {"meter": self.name, "domains": sorted(self._domains.values()), "methods": ["counter"]}
 
-    def _read(self) -> dict[Path, float]:
+    def _read(self, name: str = "energy_uj") -> dict[Path, float]:
         try:
-            return {path: int(_text(path / "energy_uj")) * 1e-6 for path in self._domains}
+            return {path: int(_text(path / name)) * 1e-6 for path in self._domains}
         except (OSError, ValueError) as error:
             remedy = "Only root may read them since 2020; ask your administrator."
             raise fail(self.name, "readable energy counters", f"{error}", remedy, MeterError) from error

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -262,13 +263,14 @@ def _targets(inputs: Sequence[str], folder: Path) -> list[tuple[Path, Path]]:
     if not found:
         raise fail(WHERE, "folders with clips in them", f"none in {', '.join(inputs)}")
     stems = [place.with_suffix(".h5") for _, place in found]
+    times = Counter(stems)
     targets = [
-        folder / (stem if stems.count(stem) == 1 else place.with_name(f"{place.name}.h5"))
+        folder / (stem if times[stem] == 1 else place.with_name(f"{place.name}.h5"))
         for (_, place), stem in zip(found, stems, strict=True)
     ]
-    for target in targets:
-        if targets.count(target) > 1:
-            raise fail(WHERE, "clips of different names", f"two that become {target}", "Convert them one by one.")
+    target, count = Counter(targets).most_common(1)[0]
+    if count > 1:
+        raise fail(WHERE, "clips of different names", f"{count} that become {target}", "Convert them one by one.")
     return [(source, target) for (source, _), target in zip(found, targets, strict=True)]
 
 

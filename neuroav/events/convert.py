@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from neuroav.checks import NeuroavError, fail
+from neuroav.checks import fail
 from neuroav.events.camera import EventCamera
 from neuroav.events.formats import FORMATS, by_suffix, detect, hdf5
 from neuroav.events.generate import IDEAL, frames_to_events
@@ -244,7 +244,7 @@ def convert_events(source: Path, out: Path | None, conversion: Conversion, previ
         events = read_events(source, conversion.clip, sensor_size=conversion.size)
     kept = hdf5.kept(source, conversion.clip) if detect(source) is FORMATS["neuroav"] else {}
     if conversion.from_zero and len(events):
-        first_us = int(kept["frame_t_us"][0] if "frame_t_us" in kept else events.t_us[0])
+        first_us = int((kept["frame_t_us"] if len(kept.get("frame_t_us", ())) else events.t_us)[0])
         events = replace(events, t_us=events.t_us - first_us)
         if "frame_t_us" in kept:
             kept["frame_t_us"] = kept["frame_t_us"] - first_us
@@ -316,5 +316,5 @@ def convert_one(job: tuple[Path, Path, Conversion]) -> dict[str, Any] | str:
             return convert_events(source, out, conversion, None)
         with Progress("", quiet=True) as progress:
             return convert_videos([video_info(source)], out, conversion, None, progress)[0]
-    except (NeuroavError, OSError, RuntimeError, ValueError, MemoryError) as error:
+    except Exception as error:  # whatever is wrong with one file, the others are converted
         return " ".join(str(error).removeprefix(f"{source}: ").split()) or type(error).__name__

@@ -232,6 +232,12 @@ def _check_state(clip: Call, origin: tuple[int, int]) -> None:
         if not -off < low <= high < on:
             actual = f"a pixel {max(high, -low) / UNITS:.3f} away from its reference"
             raise fail(where, "a state from a call with the same thresholds", actual, remedy)
+        if not clip.is_float:
+            darkest, brightest = (int(bound) for bound in camera.brightness.table().aminmax())
+            low, high = (int(bound) for bound in state.last.aminmax())
+            if not darkest <= low <= high <= brightest:
+                expected = f"a state with brightness of grey levels, {darkest} to {brightest} units"
+                raise fail(where, expected, f"{low} to {high}", remedy)
 
 
 def _tensors(camera: EventCamera, is_float: bool) -> dict[str, torch.dtype]:

@@ -401,13 +401,16 @@ def events_to_stack_by_number(
         Counts ``(T, P, h, w)`` int32, each frame with a sum of ``events_per_frame``; or ``(T, h, w)`` if ``signed``.
 
     Raises:
-        InputError: If ``events_per_frame`` is below 1 or above the number of events, or the grid has no cell.
+        InputError: If ``events_per_frame`` is below 1 or above the number of events, there is none, or the grid has no
+            cell.
 
     Example:
         >>> events = Events(torch.tensor([1, 2, 99]), *torch.zeros(2, 3).short(), torch.ones(3).byte(), (1, 1))
         >>> events_to_stack_by_number(events, 2).flatten().tolist()
         [0, 2]
     """
+    if not len(events):
+        raise fail("events_to_stack_by_number", "events", "none")
     check_range("events_to_stack_by_number", "events_per_frame", events_per_frame, 1, len(events))
     nth = torch.arange(len(events), device=events.t_us.device)
     edges = torch.arange(-1, len(events), events_per_frame)  # the place of an event in the list instead of its time

@@ -225,8 +225,29 @@ def _gradients(ctx: Any, *grads: Tensor | None) -> tuple:
         grad_spikes, grad_v, grad_membrane if ctx.keep == 1 else None, *ctx.saved_tensors, *ctx.options, ctx.keep,
         ctx.dtype, need_theta, need_v0, need_decay,
     )  # fmt: skip
-    given = (grad_x, grad_theta if need_theta else None, grad_v0 if need_v0 else None)
-    return *given, grad_decay if need_decay else None, *(11 * [None])
+    found = (
+        grad_x,
+        grad_theta if need_theta else None,
+        grad_v0 if need_v0 else None,
+        grad_decay if need_decay else None,
+    )
+    if torch.is_grad_enabled():  # with create_graph
+        anchor = torch.zeros((), requires_grad=True)
+        found = tuple(None if one is None else _FirstOnly.apply(one, anchor) for one in found)
+    return *found, *(11 * [None])
+
+
+class _FirstOnly(torch.autograd.Function):
+    """A gradient as it is, of which no derivative can be had; without this it would count as a constant."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, anchor: Tensor) -> Tensor:
+        return grad.view_as(grad)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        remedy = "Detach the gradient, or leave such a term out."
+        raise fail(_WHERE, "a first derivative", "one of second order through the surrogate", remedy)
 
 
 torch.library.register_autograd("neuroav::dynamic_lif", _gradients, setup_context=_save)

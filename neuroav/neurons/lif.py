@@ -163,9 +163,11 @@ class LIFLayer(nn.Module):
         check_choice(where, "gain", gain, ("decay", "unit"))
         check_range(where, "refractory", refractory, 0)
         decay = _decay(where, tau, beta, strictly=learn_tau)
-        if decay.dim() == 1 and num_neurons not in (None, decay.shape[0]):
-            raise fail(where, f"tau of shape () or ({num_neurons},)", str(tuple(decay.shape)))
-        self.num_neurons = decay.shape[0] if decay.dim() == 1 else num_neurons
+        if decay.dim() == 1 and len(decay) > 1:
+            if num_neurons not in (None, len(decay)):
+                raise fail(where, f"tau of shape () or ({num_neurons},)", str(tuple(decay.shape)))
+            num_neurons = len(decay)
+        self.num_neurons = num_neurons
         self.v_rest, self.hard_reset, self.detach_reset = v_rest, reset == "hard", detach_reset
         self.unit_gain, self.strict, self.refractory = gain == "unit", strict, refractory
         self.surrogate, self.memory, self.learn_tau = surrogate, memory, learn_tau

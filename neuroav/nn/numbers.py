@@ -68,12 +68,14 @@ def _replaced(model: nn.Module, make: Callable[[nn.Linear], nn.Module]) -> nn.Mo
         InputError: If it has none, and so would be the model itself under another name.
     """
     whole = nn.ModuleList([copy.deepcopy(model)])
-    found = [(name, layer) for name, layer in whole.named_modules() if type(layer) is nn.Linear]
+    everywhere = whole.named_modules(remove_duplicate=False)  # a layer may stand in several places
+    found = [(name, layer) for name, layer in everywhere if type(layer) is nn.Linear]
     if not found:
         raise fail("numbers", "a model with linear layers", type(model).__name__, "Evaluate it in Float32().")
+    made = {layer: make(layer) for _, layer in found}
     for name, layer in found:
         parent, _, own = name.rpartition(".")
-        setattr(whole.get_submodule(parent), own, make(layer))
+        setattr(whole.get_submodule(parent), own, made[layer])
     return whole[0].train(model.training)
 
 
@@ -118,7 +120,7 @@ class Int8Linear(nn.Module):
         values, scale = quantised_rows(x.reshape(-1, x.shape[-1]))
         sums = integer_product(values, self.weight.t()).to(torch.float32) * scale
         out = sums * self.scale if self.bias is None else torch.addcmul(self.bias, sums, self.scale)
-        return out.reshape(*x.shape[:-1], -1)
+        return out.reshape(*x.shape[:-1], out.shape[-1])
 
 
 def _fixed(values: Tensor) -> nn.Parameter:

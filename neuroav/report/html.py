@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from neuroav.checks import NeuroavError, fail
-from neuroav.files import replacing
+from neuroav.files import save_text
 from neuroav.report import plots, tables
 from neuroav.report.classes import classes_section, gains_section
 from neuroav.report.embedding import embedding_section
@@ -41,8 +41,7 @@ def write_report(run_dir: Path) -> Path:
     run_dir = Path(run_dir)
     page = render(read_run(run_dir))
     target = run_dir / "report.html"
-    with replacing(target) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    save_text(target, page)
     return target
 
 
@@ -136,6 +135,8 @@ def training_section(run: Run) -> Section | None:
     for model in models:
         step = run.arrays[f"log.{model}.step"]
         for name in run.names(f"log.{model}.", ""):
+            if "." in name:  # of a model whose name begins like this one's
+                continue
             value = run.arrays[f"log.{model}.{name}"]
             if value.shape[-1:] != step.shape:
                 raise fail("arrays.npz", f"log.{model}.{name} as long as log.{model}.step", f"{value.shape}")

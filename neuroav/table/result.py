@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from neuroav.config import Comparison, MotionScenesData, SimulatedData
-from neuroav.files import replacing, save_json
+from neuroav.files import save_json, save_text
 from neuroav.report.beside import Line, beside_table, format_long_csv, lines, order, records, scenes_table
 from neuroav.report.html import Section, page, table_html, write_report
 from neuroav.report.latex import format_latex
@@ -90,8 +90,7 @@ def show(job: Job, results: Sequence[Sequence[dict[str, Any]]], json_path: str |
         if isinstance(source.data, MotionScenesData):
             blocks.append(Block(f"{job.printed.key}: scenes, calibration and spikes", scenes_table(rows)))
     for name, content in _pages(job, blocks, scored).items():
-        with replacing(job.folder / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        save_text(job.folder / name, content)
     report = _report(job, scored)
     for path in (job.folder / "table.json", *([Path(json_path)] if json_path is not None else [])):
         save_json(path, report)

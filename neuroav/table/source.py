@@ -63,8 +63,19 @@ def choose_sources(
         datasets: of the table's, those to simulate, or the one to print beside other data.
 
     Raises:
-        InputError: If a data set is none of the table's, or a store is missing or of another one.
+        InputError: If a data set is none of the table's, a store is missing or of another one, or two are of one name.
     """
+    sources = _sources(printed, size, data, stores, datasets)
+    names = [source.name for source in sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise fail("neuroav table", "sources of different names", f"{name} twice", "Run them one by one.")
+    return sources
+
+
+def _sources(
+    printed: PublishedTable, size: str, data: str | None, stores: Sequence[str], datasets: Sequence[str]
+) -> list[Source]:
     known = data_sets(printed)
     for name in datasets:
         _check_data_set(f"--dataset {name}", printed.key, name, known)

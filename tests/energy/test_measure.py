@@ -338,6 +338,11 @@ def test_counters_that_may_not_be_read_are_a_reason(tmp_path):
     energy.write_text("denied\n")
     with pytest.raises(MeterError, match=r"readable energy counters.*Only root"):
         RAPL(tmp_path)
+    energy.write_text("1\n")
+    RAPL(tmp_path)
+    energy.with_name("max_energy_range_uj").unlink()
+    with pytest.raises(MeterError, match=r"readable energy counters.*max_energy_range_uj"):
+        RAPL(tmp_path)
 
 
 def test_runs_take_turns_and_the_warm_up_is_not_timed():

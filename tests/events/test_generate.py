@@ -1,6 +1,8 @@
 """Events against closed forms, symmetries and a real sensor."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from neuroav.checks import InputError
 from neuroav.events.camera import Log
 from neuroav.events.generate import frames_to_events
 from neuroav.events.types import EventState
+from neuroav.kernels import cpu
 
 SENSOR = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "events" / "slider_depth_davis240c.npz"
 
@@ -247,3 +250,32 @@ def _signed_maps(t_us, y, x, p, edges_us, size):
         inside = (t_us > start) & (t_us <= stop)
         np.add.at(maps[index], (y[inside].astype(int), x[inside].astype(int)), p[inside].astype(int) * 2 - 1)
     return maps
+
+
+def test_a_state_darker_than_any_grey_is_refused():
+    far = torch.full((4, 4), -2_000_000_000, dtype=torch.int32)
+    with pytest.raises(InputError, match="brightness of grey levels"):
+        frames_to_events(torch.zeros(2, 4, 4, dtype=torch.uint8), torch.tensor([10, 20]), state=EventState(far, far, 0))
+
+
+LITTLE_MEMORY = """
+import resource, torch
+from neuroav import frames_to_events
+torch.set_num_threads(2)
+frames = (torch.rand(9, 1000, 1000) * 255).to(torch.uint8)
+t_us = torch.arange(9) * 40_000
+frames_to_events(frames[:, :64, :64], t_us, contrast_on=0.02, contrast_off=0.02)
+held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + 200 * 2**20, resource.RLIM_INFINITY))
+try:
+    frames_to_events(frames, t_us, contrast_on=0.02, contrast_off=0.02)
+except MemoryError:
+    print("MemoryError")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux has them")
+@pytest.mark.skipif(not cpu.available(), reason="the C++ extension's threads")
+def test_too_little_memory_is_an_exception_and_not_the_end_of_the_process():
+    done = subprocess.run([sys.executable, "-c", LITTLE_MEMORY], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "MemoryError\n"), done.stderr[-500:]

@@ -278,3 +278,10 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     remove_leftovers(tmp_path / "a.h5")
     left = {f"a.h5.{os.getpid()}.partial", f"b.h5.{dead.pid}.partial", "a.h5.x.partial"}
     assert {path.name for path in tmp_path.iterdir()} == left
+
+
+def test_events_beside_the_frames_they_are_said_to_lie_between_are_refused(tmp_path):
+    events = make(np.arange(1000, 2000, 10))
+    for frame_t_us in ([], [1500, 3000], [0, 1500]):
+        with pytest.raises(InputError, match=r"between frames|times of frames"):
+            hdf5.write(tmp_path / "out.h5", events, frame_t_us=np.array(frame_t_us, np.int64))

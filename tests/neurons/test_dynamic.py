@@ -199,3 +199,22 @@ def test_print_shows_the_options():
         "LIF(4, tau=3, reset=soft, surrogate=ATan(alpha=2.0, scale=1.0), v_th=0.5)"
     )
     assert "tau=2..4 (learnt)" in repr(DynamicLIF(tau=torch.tensor([2.0, 4.0]), learn_tau=True))
+
+
+def test_a_second_derivative_is_refused_and_never_zero():
+    x, neurons = torch.rand(4, 3, 5, requires_grad=True), DynamicLIF(5)
+    spikes, _ = neurons(2 * x, 0.4)
+    (once,) = torch.autograd.grad(spikes.square().sum(), x, retain_graph=True)
+    (grad,) = torch.autograd.grad(spikes.square().sum(), x, create_graph=True)
+    assert torch.equal(grad, once)
+    with pytest.raises(InputError, match="one of second order"):
+        grad.square().sum().backward()
+
+
+def test_a_time_constant_of_one_entry_is_for_any_number_of_neurons():
+    x = torch.rand(6, 2, 5)
+    whole, _ = DynamicLIF(tau=3.0)(x, 0.3)
+    assert torch.equal(DynamicLIF(tau=torch.tensor([3.0]))(x, 0.3)[0], whole)
+    assert torch.equal(DynamicLIF(5, tau=torch.tensor([3.0]))(x, 0.3)[0], whole)
+    with pytest.raises(InputError, match="tau of shape"):
+        DynamicLIF(5, tau=torch.tensor([3.0, 2.0]))

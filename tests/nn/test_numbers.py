@@ -94,3 +94,16 @@ def test_a_copy_changes_linear_layers_only_and_leaves_the_model(network, numbers
 
 def test_float32_is_the_model_itself(network):
     assert Float32().of(network) is network
+
+
+@pytest.mark.parametrize("numbers", [BFloat16(), Int8()])
+def test_no_rows_give_no_rows(numbers):
+    assert numbers.of(nn.Linear(4, 3))(torch.zeros(0, 2, 4)).shape == (0, 2, 3)
+
+
+@pytest.mark.parametrize("numbers", [BFloat16(), Int8()])
+def test_a_layer_that_stands_in_two_places_is_replaced_in_both(numbers):
+    shared = nn.Linear(4, 4)
+    made = numbers.of(nn.Sequential(shared, nn.ReLU(), shared))
+    assert made[0] is made[2]
+    assert type(made[0]) is not nn.Linear

@@ -12,6 +12,7 @@ import pytest
 
 from neuroav.checks import InputError
 from neuroav.report import html
+from neuroav.report.saved import Run
 from neuroav.report.tables import models_in
 
 VOID = {"meta", "link", "input", "img", "br", "hr"}
@@ -239,3 +240,12 @@ def test_player_data_match_the_clip(text):
     data = json.loads(re.search(r'id="clip-data">(.*?)</script>', text).group(1))
     assert len(data["t_s"]) == len(data["counts"]) == 60
     assert data["t_s"][-1] == pytest.approx(2.36)
+
+
+def test_a_model_whose_name_begins_anothers_keeps_its_curves_to_itself():
+    steps = {"alpha 0.5, m 0": 2, "alpha 0.5, m 0.5": 3}
+    arrays = {}
+    for model, number in steps.items():
+        arrays |= {f"log.{model}.{key}": np.arange(number) for key in ("step", "loss", "val_hm")}
+    section = html.training_section(Run({"rows": []}, arrays))
+    assert section.body.count("<figure") == 2

@@ -147,6 +147,7 @@ class ClipWriter:
         """Add events after those before, and the times ``(F,)`` of the frames up to whose last one they reach."""
         t_us, x, y, p = event_arrays(events)
         times = t_us if frame_t_us is None else frame_t_us
+        self._check_frames(t_us, times)
         if not len(times):
             return
         if self._offset_us is None:
@@ -171,6 +172,14 @@ class ClipWriter:
             self._group["t_offset"] = np.int64(0)
         for column in (*self._columns.values(), self._milliseconds, *(self._frames or ())):
             column.finish()
+
+    def _check_frames(self, t_us: np.ndarray, times: np.ndarray) -> None:
+        """Refuse events beside the frames that they are said to lie between."""
+        if len(t_us):
+            first_us = self._offset_us if self._offset_us is not None else next(iter(times), None)
+            if first_us is None or not first_us <= t_us[0] <= t_us[-1] <= times[-1]:
+                expected = f"events between frames, {first_us} to {times[-1]} us" if len(times) else "times of frames"
+                raise fail("event file", expected, f"events from {t_us[0]} to {t_us[-1]} us")
 
     def _check_span(self, span_us: int) -> None:
         if span_us > MAX_SPAN_US:
