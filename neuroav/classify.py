@@ -21,7 +21,7 @@ from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.store import LoadedClips
 from neuroav.data.vectors import ClassVectors
 from neuroav.data.words import FileWords, NoWords, SceneWords, TypedClass, Vocabulary, find_classes, split_names
-from neuroav.files import load_json, save_json
+from neuroav.files import check_output, load_json, save_json
 from neuroav.run import competing, distances, load_model
 from neuroav.task import Task, prepare
 
@@ -402,9 +402,8 @@ def _copies(clips: Sequence[str], draw: str | None) -> dict[str, Path]:
     onto = [str(copy) for copy in copies.values() if copy.resolve() in taken]
     if onto:
         raise fail("--draw", "another file than the clip", onto[0], "The clip itself is never changed.")
-    folder = next(iter(copies.values())).parent
-    if out.suffix.lower() == ".mp4" and not folder.is_dir():
-        raise fail("--draw", "a file in an existing folder", repr(draw))
+    if out.suffix.lower() == ".mp4" and not out.is_dir():
+        check_output("--draw", out)
     return copies
 
 

@@ -6,10 +6,10 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from neuroav import __version__, interrupts
 from neuroav.checks import NeuroavError, fail
+from neuroav.files import check_output
 
 EXAMPLES = """examples:
   neuroav demo                                   everything on embedded data, with a report, in minutes
@@ -413,12 +413,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check_json_path(path: str | None) -> None:
-    """Refuse a file that could not be written in the end, before any work is done."""
-    if path is not None and (Path(path).is_dir() or not Path(path).parent.is_dir()):
-        raise fail("--json", "a file in an existing folder", repr(path))
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status (0 fine, 1 something failed, 2 bad input, 130 interrupted)."""
     parser = build_parser()
@@ -436,7 +430,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # file names that the terminal can't show
     try:
         with interrupts.never_lost():  # unfinished files are removed
-            _check_json_path(args.json)
+            check_output("--json", args.json)
             return args.handler(args)
     except NeuroavError as error:
         text = str(error).removeprefix(f"neuroav {args.verb}: ")

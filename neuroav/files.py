@@ -19,6 +19,20 @@ TEMPORARY = ".tmp"
 WHOLE = "a place to write the whole file to"
 
 
+def check_output(where: str, path: str | Path | None) -> None:
+    """Refuse, before any work is done, an output file that could not be written in the end; ``None`` is none."""
+    if path is None:
+        return
+    folder = Path(path).resolve().parent
+    expected = "a file in an existing folder"
+    if Path(path).is_dir():
+        raise fail(where, expected, f"{path}, which is a folder")
+    if not folder.is_dir():
+        raise fail(where, expected, f"{path} in a folder that doesn't exist")
+    if not os.access(folder, os.W_OK):
+        raise fail(where, expected, f"{path} in a folder that can't be written")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path`` to write to; takes its place at the end, and goes away after an error.

@@ -42,6 +42,7 @@ from neuroav.nn.numbers import Float32
 from neuroav.processes import num_cores, process_pool, took_lock
 from neuroav.progress import Progress
 from neuroav.report.saved import join, read_arrays
+from neuroav.report.tables import DEAD_LIMIT, format_results
 from neuroav.task import Task, prepare
 from neuroav.train.checkpoint import load_tensors, save_tensors
 from neuroav.train.display import watching
@@ -51,7 +52,6 @@ from neuroav.train.loop import TwoStage, Validated, fit
 from neuroav.train.seed import seed_torch
 
 EVAL_BATCH = 256
-MAX_DEAD_SHARE = 0.5
 EXTRA_STREAM = 2  # of random numbers, beside those of weights and of batches
 LOCK = "run.lock"
 OTHER = "Choose another --out."
@@ -150,7 +150,7 @@ def batches_on(device: torch.device, data: ClipData) -> Iterator[Batch]:
 def warn_of_silence(where: str, layers: list[dict[str, Any]]) -> None:
     """Say loudly which layers are mostly dead; their silence shows in no score."""
     for layer in layers:
-        if layer["dead_share"] > MAX_DEAD_SHARE:
+        if layer["dead_share"] > DEAD_LIMIT:
             sys.stderr.write(
                 f"WARNING {where}: {layer['dead_share']:.0%} of the neurons of layer {layer['name']} never fire "
                 f"(threshold {layer['theta_mean']:.3g}). Lower the threshold's v0 or check the inputs.\n"
@@ -706,8 +706,6 @@ def _show(results: dict[str, Any], folder: Path, json_path: str | None, again: b
 
 
 def _print_table(rows: list[dict[str, Any]], json_path: str | None, results: dict[str, Any]) -> None:
-    from neuroav.report.tables import format_results
-
     sys.stdout.write(format_results(rows) + "\n")
     if json_path is not None:
         save_json(Path(json_path), results)

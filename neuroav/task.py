@@ -14,7 +14,7 @@ from neuroav.checks import fail, nearest
 from neuroav.config import Data, MotionScenesData, SimulatedData, StoreData
 from neuroav.data.class_vectors import AsGiven, Optimised
 from neuroav.data.sample import WHOLE_CLIPS, ClipData, Statistics
-from neuroav.data.splits import assign_parts
+from neuroav.data.splits import PARTS, assign_parts
 from neuroav.data.store import LoadedClips, Store
 from neuroav.data.windows import WholeClips, Window
 
@@ -119,15 +119,14 @@ def _prepare_store(data: StoreData) -> Task:
         parts = assign_parts(
             labels, test_unseen=data.test_unseen, val_unseen=data.val_unseen, seed=data.seed, groups=groups
         )
-    names = ("train", "val_seen", "val_unseen", "test_seen", "test_unseen")
-    split = {name: np.flatnonzero(parts == name) for name in names}
+    split = {name: np.flatnonzero(parts == name) for name in PARTS}
     missing = [name for name, indices in split.items() if len(indices) == 0]
     if missing:
         remedy = (
             "Name unseen classes in both data.val_unseen and data.test_unseen; of the others at least two need two "
             "clips. Or give labels.csv a column part."
         )
-        raise fail(data.store, f"clips in each of {', '.join(names)}", f"none in {', '.join(missing)}", remedy)
+        raise fail(data.store, f"clips in each of {', '.join(PARTS)}", f"none in {', '.join(missing)}", remedy)
     task = Task(data, store, store.class_vectors, {_test_set(store.settings): split})
     for unseen, seen in {"val_unseen": ["train"], "test_unseen": ["train", "val_seen", "val_unseen"]}.items():
         both = np.intersect1d(task.classes(unseen), task.classes(*seen))

@@ -10,8 +10,8 @@ from typing import Any
 
 from neuroav.bench.machine import machine
 from neuroav.bench.timing import Timed
-from neuroav.checks import check_range, fail
-from neuroav.files import save_json, save_text
+from neuroav.checks import check_range
+from neuroav.files import check_output, save_json, save_text
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,8 @@ class Options:
         threads = threads if self.threads is None else self.threads
         check_range(where, "--threads", threads, 1, 1024)
         check_range(where, "--repeats", self.repeats, 1, 1000)
-        for path in filter(None, (self.json_path, self.out)):
-            if Path(path).is_dir() or not Path(path).parent.is_dir():
-                raise fail(where, "an output file in an existing folder", repr(path))
+        check_output("--json", self.json_path)
+        check_output("--out", self.out)
         settings = {"threads": threads, "repeats": self.repeats, "peers": self.with_peers} | settings
         return threads, {"machine": machine(), "rows": [], "ratios": [], "skipped": [], "settings": settings}
 

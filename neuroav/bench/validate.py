@@ -29,6 +29,7 @@ from neuroav.events.generate import bin_frames, clips_to_events, frames_to_event
 from neuroav.events.oracles import ORACLES, Bars, Generator, Maps, Oracle, Trace
 from neuroav.events.oracles.cases import moving_clip
 from neuroav.events.types import Bins, Events, EventState
+from neuroav.files import check_output, save_json, save_text
 from neuroav.kernels import cpu
 from neuroav.progress import Progress
 
@@ -251,8 +252,7 @@ def validate_command(out: str | None = None, json_path: str | None = None, recor
     Raises:
         InputError: If a file can't be written or the recording can't be read.
     """
-    if out is not None and (Path(out).is_dir() or not Path(out).parent.is_dir()):
-        raise fail("--out", "a file in an existing folder", repr(out))
+    check_output("--out", out)
     sensor = real_sensor(recording)
     figures, pictures = measure()
     figures["real_sensor"] = sensor
@@ -260,8 +260,6 @@ def validate_command(out: str | None = None, json_path: str | None = None, recor
     failed += [row["what"] for row in (*figures["parity"], *_sensor_rows(sensor)) if row["passed"] is False]
     sys.stdout.write(_summary(figures, failed))
     if json_path is not None:
-        from neuroav.files import save_json, save_text
-
         save_json(Path(json_path), figures)
     if out is not None:
         save_text(Path(out), render(figures, pictures, failed))

@@ -37,6 +37,7 @@ from neuroav.data.render import (
     stream,
     tempo_of,
 )
+from neuroav.data.splits import PARTS
 from neuroav.processes import num_cores
 from neuroav.progress import Progress
 
@@ -170,7 +171,6 @@ def _tempo_counts(classes: list[int]) -> list[int]:
     return sorted(np.bincount(tempo_of(classes), minlength=len(TEMPOS)).tolist())
 
 
-PARTS = ("train", "val_seen", "val_unseen", "test_seen", "test_unseen")
 CLIPS_PER_CLASS = {
     "tiny": (3, 1, 2, 1, 2),
     "small": (40, 8, 16, 8, 20),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from neuroav.events.convert import (
 from neuroav.events.formats import by_suffix, hdf5
 from neuroav.events.io import describe_events, remove_leftovers, renamed_when_done
 from neuroav.events.video import video_info
+from neuroav.files import check_output
 from neuroav.processes import map_processes, num_cores
 from neuroav.progress import Progress
 
@@ -375,10 +375,7 @@ def _check_outputs(clips: Sequence[Path], out: str | None, preview: str | None, 
         path = Path(value).resolve()
         if path in seen:
             raise fail(WHERE, f"{name} to be a file of its own", str(value))
-        if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-            missing = "that doesn't exist" if not path.parent.exists() else "that can't be written"
-            actual = f"{value}, which is a folder" if path.is_dir() else f"{value} in a folder {missing}"
-            raise fail(WHERE, f"{name} to be a file in an existing folder", actual)
+        check_output(name, value)
         seen.add(path)
 
 

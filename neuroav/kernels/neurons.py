@@ -225,7 +225,7 @@ def _gradients(ctx: Any, *grads: Tensor | None) -> tuple:
         grad_spikes, grad_v, grad_membrane if ctx.keep == 1 else None, *ctx.saved_tensors, *ctx.options, ctx.keep,
         ctx.dtype, need_theta, need_v0, need_decay,
     )  # fmt: skip
-    found = (
+    found: tuple[Tensor | None, ...] = (
         grad_x,
         grad_theta if need_theta else None,
         grad_v0 if need_v0 else None,

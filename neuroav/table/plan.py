@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,7 +89,7 @@ def experiments_of(
     source: Source,
     size: str,
     overrides: Sequence[str] = (),
-    settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Experiment]:
     """Each row's experiment on ``source``, at ``size``, by name; with MotionScenes also its controls.
 
@@ -98,7 +97,7 @@ def experiments_of(
     """
     budget, motion = SIZES[size], _has_motion(source.data)
     rows = {name: _on(name, maker(), source, motion) for name, maker in makers.items()}
-    rows = {name: changed(row, settings.get(row.model, {})) for name, row in rows.items()}
+    rows = {name: changed(row, (settings or {}).get(row.model, {})) for name, row in rows.items()}
     rows = budget.fit(rows)
     if isinstance(source.data, MotionScenesData):
         there = [_choice(row) for row in rows.values()]

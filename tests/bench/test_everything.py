@@ -111,7 +111,7 @@ def test_what_fails_is_said_and_the_rest_is_kept(calls, monkeypatch, capsys):
         (["--repeats", "0"], "--repeats in"),
         (["--threads", "0"], "--threads in"),
         (["--clip", "a.mp4"], "none of the options of other benches, got --clip"),
-        (["--out", "no/such/folder.md"], "an output file in an existing folder"),
+        (["--out", "no/such/folder.md"], "a file in an existing folder"),
         (["--json", "no/such/folder.json"], "a file in an existing folder"),
     ],
 )

@@ -336,7 +336,7 @@ def test_outputs_are_checked_first(video, tmp_path):
             {"preview": str(tmp_path / "out.mp4"), "json_path": str(tmp_path / "out.mp4")},
             "--json to be a file",
         ),
-        ([clip], str(tmp_path / "nowhere" / "out.h5"), {}, "--out to be a file in an existing folder"),
+        ([clip], str(tmp_path / "nowhere" / "out.h5"), {}, "--out: expected a file in an existing folder"),
         ([clip, clip], out, {"preview": str(tmp_path / "film.mp4")}, "one clip with --preview"),
         ([clip], out, {"preview": str(tmp_path / "film.avi")}, "--preview to end in .mp4 or .gif"),
         ([clip], str(tmp_path / "out.xyz"), {}, "one of the suffixes"),
