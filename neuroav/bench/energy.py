@@ -21,7 +21,7 @@ from torch import Tensor
 
 from neuroav import models
 from neuroav.bench import train
-from neuroav.bench.page import Options, head, left_out, skipped, timed_row
+from neuroav.bench.page import Options, figure, head, left_out, mebibytes, skipped, table, timed_row
 from neuroav.bench.timing import Crew, Job, Runner, Timed, time_side_by_side
 from neuroav.data.types import Batch
 from neuroav.energy.count import count
@@ -146,9 +146,8 @@ def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def markdown(report: dict[str, Any]) -> str:
     """Return the report as Markdown: machine, one table, ratios against the bar, joules, what was left out and why."""
     plain = {row["case"]: row["median_s"] for row in report["rows"] if row["impl"] == "floor"}
-    lines = [*head("energy", report["machine"]), "", f"| {' | '.join(COLUMNS)} |"]
-    lines.append("|---|---|" + "--:|" * (len(COLUMNS) - 2))
-    lines += [_table_line(row, plain[row["case"]]) for row in report["rows"] if row["case"] in plain] + [""]
+    rows = [_cells(row, plain[row["case"]]) for row in report["rows"] if row["case"] in plain]
+    lines = [*head("energy", report["machine"]), "", *table(COLUMNS, rows), ""]
     for one in report["ratios"]:
         added = one["ratio"] - 1
         verdict = f"; bar {BAR:.0f}: {'kept' if added < BAR else 'missed'}" if one["clips"] >= SIZES[-1] else ""
@@ -164,15 +163,9 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join([*lines, *left_out(report["skipped"]), "", notes, ""])
 
 
-def _table_line(row: dict[str, Any], plain_s: float) -> str:
-    cells = (
-        row["case"],
-        row["impl"],
-        *("" if row[key] is None else f"{1e3 * row[key]:.2f}" for key in ("median_s", "iqr_s")),
-        f"{row['median_s'] / plain_s:.2f}",
-        "" if row["max_rss_bytes"] is None else f"{row['max_rss_bytes'] / 2**20:.0f}",
-    )
-    return f"| {' | '.join(cells)} |"
+def _cells(row: dict[str, Any], plain_s: float) -> list[str]:
+    times = [figure(row, key, ".2f", 1e3) for key in ("median_s", "iqr_s")]
+    return [row["case"], row["impl"], *times, f"{row['median_s'] / plain_s:.2f}", mebibytes(row)]
 
 
 def energy_bench_command(options: Options) -> int:

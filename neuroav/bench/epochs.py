@@ -38,7 +38,7 @@ import torch
 from torch import Tensor, nn
 
 from neuroav.baselines.tcaf import TCAF, AsReleased, TCAFConfig
-from neuroav.bench.page import timed_row
+from neuroav.bench.page import figure, mebibytes, table, timed_row
 from neuroav.bench.peers import load
 from neuroav.bench.timing import Job, Runner, Timed
 from neuroav.data.sample import AsStored, ClipData
@@ -422,9 +422,7 @@ def markdown(report: dict[str, Any]) -> list[str]:
     rows = [row for row in report["rows"] if "epoch_s" in row]
     if not rows:
         return []
-    lines = ["", "## TCaF beside the released code", "", f"| {' | '.join(COLUMNS)} |"]
-    lines.append("|---|---|" + "--:|" * (len(COLUMNS) - 2))
-    lines += [_table_line(row) for row in rows] + [""]
+    lines = ["", "## TCaF beside the released code", "", *table(COLUMNS, map(_cells, rows)), ""]
     for one in report["ratios"]:
         verdict = "reached" if one["ratio"] >= BAR else "missed"
         figures = f"{one['ratio']:.2f} (best times: {one['best_ratio']:.2f})"
@@ -438,13 +436,6 @@ def markdown(report: dict[str, Any]) -> list[str]:
     return [*lines, "", notes, ""]
 
 
-def _table_line(row: dict[str, Any]) -> str:
-    cells = (
-        row["case"],
-        row["impl"],
-        f"{row['clips_per_s']:.1f}",
-        *("" if row[key] is None else f"{row[key]:.2f}" for key in ("median_s", "iqr_s", "best_s")),
-        f"{row['epoch_s']:.0f}",
-        "" if row["max_rss_bytes"] is None else f"{row['max_rss_bytes'] / 2**20:.0f}",
-    )
-    return f"| {' | '.join(cells)} |"
+def _cells(row: dict[str, Any]) -> list[str]:
+    times = [figure(row, key, ".2f") for key in ("median_s", "iqr_s", "best_s")]
+    return [row["case"], row["impl"], f"{row['clips_per_s']:.1f}", *times, f"{row['epoch_s']:.0f}", mebibytes(row)]

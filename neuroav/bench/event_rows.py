@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from neuroav.bench.clips import Frames
-from neuroav.bench.page import head, left_out, timed_row
+from neuroav.bench.page import figure, head, left_out, mebibytes, table, timed_row
 from neuroav.bench.timing import Job, Timed
 
 LIST, FUSED, GATHERED, FILE = "list", "fused", "gathered", "file to HDF5"
+COLUMNS = ("case", "impl", "median ms", "IQR ms", "throughput", "Mevent/s", "peak MiB")
 
 
 @dataclass(frozen=True)
@@ -120,12 +121,8 @@ def markdown(report: dict[str, Any]) -> str:
     lines = head("events", report["machine"])
     for clip in report["clips"]:
         name = clip["clip"]
-        lines += ["", f"## {name}, {clip['frames']} frames", ""]
-        lines += [
-            "| case | impl | median ms | IQR ms | throughput | Mevent/s | peak MiB |",
-            "|---|---|--:|--:|--:|--:|--:|",
-        ]
-        lines += [_table_line(row, name) for row in report["rows"] if row["case"].endswith(name)]
+        rows = [_cells(row, name) for row in report["rows"] if row["case"].endswith(name)]
+        lines += ["", f"## {name}, {clip['frames']} frames", "", *table(COLUMNS, rows)]
         lines += [""] + [f"* {one['what']}: {one['ratio']:.2f}" for one in report["ratios"] if one["clip"] == name]
     lines += left_out(report["skipped"])
     notes = (
@@ -136,9 +133,7 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join([*lines, "", notes, ""])
 
 
-def _table_line(row: dict[str, Any], clip: str) -> str:
-    events = f"{row['mevent_per_s']:.1f}" if "mevent_per_s" in row else ""
-    peak = "" if row["max_rss_bytes"] is None else f"{row['max_rss_bytes'] / 2**20:.0f}"
-    spread = "" if row["iqr_s"] is None else f"{row['iqr_s'] * 1e3:.2f}"
-    figures = f"{row['median_s'] * 1e3:.2f} | {spread} | {row['throughput']:.1f} {row['unit']}"
-    return f"| {row['case'].removesuffix(f', {clip}')} | {row['impl']} | {figures} | {events} | {peak} |"
+def _cells(row: dict[str, Any], clip: str) -> list[str]:
+    times = [figure(row, key, ".2f", 1e3) for key in ("median_s", "iqr_s")]
+    speeds = [f"{row['throughput']:.1f} {row['unit']}", figure(row, "mevent_per_s", ".1f")]
+    return [row["case"].removesuffix(f", {clip}"), row["impl"], *times, *speeds, mebibytes(row)]

@@ -33,7 +33,7 @@ from neuroav.bench import neuron_peers as peers
 from neuroav.bench import sparse
 from neuroav.bench.machine import memory_copy
 from neuroav.bench.neuron_peers import Case
-from neuroav.bench.page import Options, head, left_out, timed_row
+from neuroav.bench.page import Options, figure, head, left_out, mebibytes, table, timed_row
 from neuroav.bench.peaks import start_peak
 from neuroav.bench.sparse import SparseCase
 from neuroav.bench.timing import Crew, Job, Runner, Timed, time_side_by_side
@@ -287,8 +287,8 @@ def markdown(report: dict[str, Any]) -> str:
     for title in dict.fromkeys(of_neurons):
         rows = [row for row in report["rows"] if row["case"].startswith(f"{title}, ")]
         ours = {row["case"]: row["median_s"] for row in rows if row["impl"] == "neuroav"}
-        lines += ["", f"## {title}", "", f"| {' | '.join(COLUMNS)} |", "|---|---|" + "--:|" * (len(COLUMNS) - 2)]
-        lines += [_table_line(row, title, ours.get(row["case"])) for row in rows]
+        cells = [_cells(row, title, ours.get(row["case"])) for row in rows]
+        lines += ["", f"## {title}", "", *table(COLUMNS, cells)]
         lines += [""] + [
             f"* {one['case'].removeprefix(f'{title}, ')}: {one['what']}: "
             f"{one['ratio']:.2f} (best times: {one['best_ratio']:.2f})"
@@ -305,21 +305,17 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join([*lines, *left_out(report["skipped"]), "", notes, ""])
 
 
-def _table_line(row: dict[str, Any], title: str, ours: float | None) -> str:
-    def figure(key: str, form: str, scale: float = 1.0) -> str:
-        return "" if row.get(key) is None else format(row[key] * scale, form)
-
-    cells = (
+def _cells(row: dict[str, Any], title: str, ours: float | None) -> list[str]:
+    return [
         row["case"].removeprefix(f"{title}, theta "),
         row["impl"],
-        *(figure(key, ".3f", 1e3) for key in ("median_s", "iqr_s", "best_s")),
-        figure("x_floor", ".2f"),
+        *(figure(row, key, ".3f", 1e3) for key in ("median_s", "iqr_s", "best_s")),
+        figure(row, "x_floor", ".2f"),
         "" if ours is None else f"{row['median_s'] / ours:.2f}",
-        figure("peak_tensors", ".2f"),
-        f"{figure('spikes_differ', '.2g', 100)} %" if "spikes_differ" in row else "",
-        figure("max_rss_bytes", ".0f", 2**-20),
-    )
-    return f"| {' | '.join(cells)} |"
+        figure(row, "peak_tensors", ".2f"),
+        f"{figure(row, 'spikes_differ', '.2g', 100)} %" if "spikes_differ" in row else "",
+        mebibytes(row),
+    ]
 
 
 # ----------------------------------------------------------------------------------------------------------- command

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,3 +91,24 @@ def left_out(skipped: Sequence[dict[str, Any]]) -> list[str]:
         cases.setdefault((one["impl"], one["reason"]), []).append(one["case"])
     found = [f"* {impl}: {reason} ({'; '.join(names)})" for (impl, reason), names in cases.items()]
     return ["", "## Left out", "", *found] if found else []
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table of two columns of names and some of figures."""
+    head, *body = (f"| {' | '.join(cells)} |" for cells in (columns, *rows))
+    return [head, "|---|---|" + "--:|" * (len(columns) - 2), *body]
+
+
+def figure(row: dict[str, Any], key: str, form: str, scale: float = 1.0) -> str:
+    """Return a figure of a row as text; nothing where it is unknown.
+
+    Example:
+        >>> figure({"median_s": 0.01234}, "median_s", ".2f", 1e3), figure({"iqr_s": None}, "iqr_s", ".2f")
+        ('12.34', '')
+    """
+    return "" if row.get(key) is None else format(row[key] * scale, form)
+
+
+def mebibytes(row: dict[str, Any]) -> str:
+    """Return the most memory that a row's process held, as text."""
+    return figure(row, "max_rss_bytes", ".0f", 2**-20)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuroav.bench.page import Options, head, left_out, skipped, timed_row
+from neuroav.bench.page import Options, figure, head, left_out, mebibytes, skipped, table, timed_row
 from neuroav.bench.peers import load
 from neuroav.bench.timing import Crew, Job, Runner, Timed, time_side_by_side
 from neuroav.gzsl.protocol import BETA_GRID, evaluate_gzsl
@@ -197,9 +197,8 @@ def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def markdown(report: dict[str, Any]) -> str:
     """Return the report as Markdown: machine, one table, ratios against the bar, what was left out and why."""
     ours = {row["case"]: row["median_s"] for row in report["rows"] if row["impl"] == "neuroav"}
-    lines = [*head("protocol", report["machine"]), "", f"| {' | '.join(COLUMNS)} |"]
-    lines.append("|---|---|" + "--:|" * (len(COLUMNS) - 2))
-    lines += [_table_line(row, ours.get(row["case"])) for row in report["rows"]] + [""]
+    rows = [_cells(row, ours.get(row["case"])) for row in report["rows"]]
+    lines = [*head("protocol", report["machine"]), "", *table(COLUMNS, rows), ""]
     for one in report["ratios"]:
         verdict = "reached" if one["ratio"] >= BAR else "missed"
         figures = f"{one['ratio']:.1f} (best times: {one['best_ratio']:.1f})"
@@ -211,19 +210,10 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join([*lines, *left_out(report["skipped"]), "", notes, ""])
 
 
-def _table_line(row: dict[str, Any], ours: float | None) -> str:
-    def milliseconds(seconds: float | None) -> str:
-        return "" if seconds is None else f"{1e3 * seconds:.3f}"
-
-    cells = (
-        row["case"],
-        row["impl"],
-        *(milliseconds(row[key]) for key in ("median_s", "iqr_s", "best_s")),
-        f"{row['throughput']:.3f} {row['unit']}",
-        "" if ours is None else f"{row['median_s'] / ours:.2f}",
-        "" if row["max_rss_bytes"] is None else f"{row['max_rss_bytes'] / 2**20:.0f}",
-    )
-    return f"| {' | '.join(cells)} |"
+def _cells(row: dict[str, Any], ours: float | None) -> list[str]:
+    times = [figure(row, key, ".3f", 1e3) for key in ("median_s", "iqr_s", "best_s")]
+    beside = "" if ours is None else f"{row['median_s'] / ours:.2f}"
+    return [row["case"], row["impl"], *times, f"{row['throughput']:.3f} {row['unit']}", beside, mebibytes(row)]
 
 
 def protocol_bench_command(options: Options) -> int:

@@ -19,7 +19,7 @@ import torch
 from neuroav import models
 from neuroav.bench import epochs
 from neuroav.bench.machine import memory_copy
-from neuroav.bench.page import Options, head, left_out, skipped, timed_row
+from neuroav.bench.page import Options, figure, head, left_out, mebibytes, skipped, table, timed_row
 from neuroav.bench.timing import Crew, Job, Runner, Timed, time_side_by_side
 from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.store import LoadedClips
@@ -152,9 +152,8 @@ def rows_of(case: Case, timed: Sequence[Timed]) -> list[dict[str, Any]]:
 def markdown(report: dict[str, Any]) -> str:
     """Return the report as Markdown: machine, one table, what was left out and why."""
     mdft = {row["case"]: row["median_s"] for row in report["rows"] if row["impl"] == "MDFT"}
-    lines = [*head("train", report["machine"]), "", f"| {' | '.join(COLUMNS)} |"]
-    lines.append("|---|---|" + "--:|" * (len(COLUMNS) - 2))
-    lines += [_table_line(row, mdft.get(row["case"])) for row in report["rows"] if "epoch_s" not in row]
+    rows = [_cells(row, mdft.get(row["case"])) for row in report["rows"] if "epoch_s" not in row]
+    lines = [*head("train", report["machine"]), "", *table(COLUMNS, rows)]
     lines += epochs.markdown(report)
     notes = (
         "A step: batch put together, loss, gradients, Adam, by the loop of `neuroav run`; every model in its own "
@@ -163,19 +162,17 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join([*lines, *left_out(report["skipped"]), "", notes, ""])
 
 
-def _table_line(row: dict[str, Any], mdft: float | None) -> str:
-    def milliseconds(seconds: float | None) -> str:
-        return "" if seconds is None else f"{1e3 * seconds:.2f}"
-
-    cells = (
+def _cells(row: dict[str, Any], mdft: float | None) -> list[str]:
+    speed = figure(row, "clips_per_s", ".1f" if row["clips_per_s"] < 1e4 else ".3g")
+    times = [figure(row, key, ".2f", 1e3) for key in ("median_s", "iqr_s", "best_s")]
+    return [
         row["case"],
         row["impl"],
-        f"{row['clips_per_s']:.1f}" if row["clips_per_s"] < 1e4 else f"{row['clips_per_s']:.3g}",
-        *(milliseconds(row[key]) for key in ("median_s", "iqr_s", "best_s")),
+        speed,
+        *times,
         "" if mdft is None else f"{row['median_s'] / mdft:.3f}",
-        "" if row["max_rss_bytes"] is None else f"{row['max_rss_bytes'] / 2**20:.0f}",
-    )
-    return f"| {' | '.join(cells)} |"
+        mebibytes(row),
+    ]
 
 
 def train_bench_command(options: Options, store: str | None = None) -> int:
