@@ -84,9 +84,11 @@ def why_no_map(points: Array) -> str:
 def neighbour_map(points: Array) -> Array:
     """Return t-SNE coordinates ``(n, 2)`` of ``points (n, D)``; the same on every call.
 
-    Starts from the first two principal components.
+    Starts from the first two principal components. On one thread: several wait for each other at each of a thousand
+    steps, on a busy machine for minutes.
     """
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     centred = points.astype(np.float64) - points.mean(0, dtype=np.float64)
     rows, scale, _ = np.linalg.svd(centred, full_matrices=False)
@@ -95,7 +97,9 @@ def neighbour_map(points: Array) -> Array:
     start[:, : strongest.shape[1]] = 1e-4 * strongest / strongest[:, 0].std()
     perplexity = min(PERPLEXITY, (len(points) - 1) / 3)
     scaled = (centred / centred.std()).astype(np.float32)
-    return TSNE(perplexity=perplexity, init=start, learning_rate="auto", random_state=0, n_jobs=1).fit_transform(scaled)
+    method = TSNE(perplexity=perplexity, init=start, learning_rate="auto", random_state=0, n_jobs=1)
+    with threadpool_limits(limits=1):
+        return method.fit_transform(scaled)
 
 
 def _inks(seen: Sequence[bool]) -> list[str]:

@@ -5,6 +5,8 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from neuroav.checks import InputError
 from neuroav.example import principal_components, spread
@@ -24,6 +26,20 @@ def test_map_keeps_neighbours_and_repeats_to_the_digit():
     apart = np.linalg.norm(place[:, None] - place, axis=-1) + 1e9 * np.eye(len(place))
     assert (label[apart.argmin(1)] == label).all()
     np.testing.assert_array_equal(place, embedding.neighbour_map(points))
+
+
+def test_a_map_is_made_on_one_thread(monkeypatch):
+    """Several that wait for each other at every step take minutes on a busy machine."""
+    threads = []
+
+    def fit_transform(self, points):
+        threads.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp")
+        return points[:, :2]
+
+    monkeypatch.setattr(TSNE, "fit_transform", fit_transform)
+    with threadpool_limits(limits=2):
+        embedding.neighbour_map(blobs()[0])
+    assert set(threads) == {1}
 
 
 def test_points_of_one_dimension_can_be_mapped():
