@@ -67,16 +67,17 @@ def demo_command(size: str, out: str | None, seed: int, workers: int | None, jso
         runs=tuple((slug(name), each) for name, each in experiments.items()),
     )
     rows = run_comparison(comparison, folder, workers)["rows"]
-    return _finish(folder, rows, comparison.note, json_path, time.perf_counter() - start)
+    return _finish(folder, rows, comparison.note, json_path, start)
 
 
-def _finish(folder: Path, rows: list[dict[str, Any]], note: str, json_path: str | None, seconds: float) -> int:
+def _finish(folder: Path, rows: list[dict[str, Any]], note: str, json_path: str | None, start: float) -> int:
     from neuroav.report.html import write_report
     from neuroav.report.tables import format_results
 
     page = write_report(folder)
     if json_path is not None:
         save_json(Path(json_path), load_json(folder / "results.json"))
+    seconds = time.perf_counter() - start
     sys.stdout.write(f"\n{format_results(rows)}\n{note}\nreport: {page} ({seconds:.0f} s in all)\n")
     return 0
 

@@ -21,7 +21,7 @@ from neuroav.data import extract
 from neuroav.data.class_vectors import Optimised
 from neuroav.data.classic import describe_clip
 from neuroav.data.encoders.choice import VIDEO, EncoderChoice
-from neuroav.data.live import Running
+from neuroav.data.live import GrowingFile, Running
 from neuroav.data.motionscenes import MotionScenesConfig, class_vectors, phrase_vector, word_directions
 from neuroav.data.render import render_clip
 from neuroav.data.store import Store, StoreWriter
@@ -617,3 +617,13 @@ def test_an_answer_that_cannot_be_drawn_costs_no_other(scenes_run, tmp_path, cap
     assert [row["clip"] for row in said["rows"]] == [str(clip) for clip in clips]
     assert list(said["failed"]) == [str(clip) for clip in clips]
     assert "no room" in capsys.readouterr().err
+
+
+def test_a_file_that_grows_no_more_is_waited_for_once(tmp_path, monkeypatch):
+    path = tmp_path / "still.ts"
+    path.write_bytes(b"abc")
+    with GrowingFile(path, patience_s=0.3) as file:
+        assert file.read(10) == b"abc"
+        assert file.read(10) == b""
+        monkeypatch.setattr("neuroav.data.live.time.sleep", None)  # as it would wait
+        assert [file.read(10) for _ in range(5)] == 5 * [b""]

@@ -429,3 +429,16 @@ def test_without_experiments_the_remedy_is_said(tmp_path, monkeypatch):
     (tmp_path / "experiments").mkdir()
     shutil.copy(EXPERIMENTS / "mdft.py", tmp_path / "experiments")
     assert experiments_folder() == Path("experiments")
+
+
+def test_files_that_are_not_of_a_table_stay_and_seeds_are_seeds(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "report.html").write_text("my own")
+    command = ["table", "tsart.table5", "--size", "tiny", "--seeds", "0"]
+    assert main([*command, "--out", "mine"]) == 2
+    assert "expected an empty directory or that of a table, got report.html" in capsys.readouterr().err
+    assert [path.read_text() for path in (tmp_path / "mine").iterdir()] == ["my own"]
+    assert main([*command, "--out", "new", "--set", "seed=7"]) == 2
+    assert "Say --seeds" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

@@ -77,6 +77,8 @@ def _check_version(path: Path, what: str, file: h5py.File) -> None:
 
 
 def _unfinished_hint(path: Path) -> str:
+    if not path.name:  # a folder such as "."
+        return ""
     partial = path.with_name(path.name + ".partial")
     return f"{partial.name} lies there: run the command that was writing it again." if partial.exists() else ""
 

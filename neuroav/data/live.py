@@ -50,7 +50,7 @@ class GrowingFile(io.RawIOBase):
     def __init__(self, path: Path, patience_s: float):
         super().__init__()
         self._file, self._patience_s = path.open("rb", buffering=0), patience_s
-        self.interrupted = False
+        self.interrupted = self.finished = False
 
     def readable(self) -> bool:
         """Only reading is possible, from front to back."""
@@ -61,7 +61,8 @@ class GrowingFile(io.RawIOBase):
         deadline = time.monotonic() + self._patience_s
         try:
             while not (data := self._file.read(size)):
-                if self.interrupted or time.monotonic() > deadline:
+                self.finished = self.finished or time.monotonic() > deadline  # asked again, it doesn't wait again
+                if self.interrupted or self.finished:
                     break
                 time.sleep(POLL_S)
         except KeyboardInterrupt:

@@ -178,6 +178,8 @@ class StoreWriter:
         provenance: dict[str, Any] | None = None,
     ):
         self.path = Path(path)
+        if self.path.is_dir():
+            raise fail(str(path), "a file to write", "a folder", "Give it a name, such as store.h5.")
         self.partial = self.path.with_name(self.path.name + ".partial")
         self._class_vectors = _check_classes(str(path), class_names, class_vectors)
         self._header = {

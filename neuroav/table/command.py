@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from neuroav.checks import InputError, check_choice, fail, nearest
+from neuroav.checks import InputError, check_choice, fail, nearest, some
 from neuroav.config import Comparison
 from neuroav.files import load_json, save_json
 from neuroav.processes import num_cores
@@ -49,11 +49,13 @@ def table_command(
     if key not in published_keys():
         raise fail(WHERE, "a key that neuroav table lists", repr(key), nearest(key, published_keys()))
     check_choice(WHERE, "size", size, SIZES)
+    if any(assignment.partition("=")[0] == "seed" for assignment in overrides):
+        raise fail("--set", "no seed", "one", "Say --seeds: a table has a run of each.")
     workers, chosen, printed = checked_workers("table", workers), _seeds(seeds), published(key)
     makers = makers_of(printed)
     sources = choose_sources(printed, size, data, stores, datasets)
     folder = Path(out or f"runs/table/{key}-{'+'.join(source.name for source in sources)}-{size}")
-    _check_folder(folder, key)
+    _check_folder(folder, key, [source.name for source in sources])
     changed = f" Changed: {', '.join(overrides)}." if overrides else ""
     plans = []
     for source in sources:
@@ -84,11 +86,15 @@ def _seeds(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def _check_folder(folder: Path, key: str) -> None:
+def _check_folder(folder: Path, key: str, sources: Sequence[str]) -> None:
     if (folder / "results.json").exists():
         raise fail(str(folder), "the directory of a table", "that of a run or a comparison", "Choose another --out.")
     if (folder / "table.json").exists() and (there := load_json(folder / "table.json").get("key")) != key:
         raise fail(str(folder), f"the directory of {key}", f"that of {there}", "Choose another --out.")
+    if folder.is_dir() and not (folder / "table.json").exists():
+        others = sorted(path.name for path in folder.iterdir() if path.name not in sources)
+        if others:
+            raise fail(str(folder), "an empty directory or that of a table", some(others), "Choose another --out.")
 
 
 def _announce(job: Job, ours: int) -> None:

@@ -550,3 +550,12 @@ def test_flipped_bytes_never_pass_unseen(tmp_path):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
         with Store(path) as store, pytest.raises(InputError, match="damaged"):
             store.verify()
+
+
+def test_a_folder_is_no_store_to_write_or_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (".", "", str(tmp_path)):
+        with pytest.raises(InputError, match="a file to write, got a folder"):
+            StoreWriter(name, class_names=["a"], class_vectors=np.zeros((1, 2), np.float32))
+        with pytest.raises(InputError, match="a folder"):
+            Store(name)
