@@ -15,7 +15,6 @@ python experiments/gpu_events.py --check``, and the same with ``racecheck``, ``s
 
 import argparse
 import datetime
-import json
 import math
 import platform
 import statistics
@@ -30,7 +29,7 @@ from torch import Tensor
 from neuroav.events.camera import EventCamera
 from neuroav.events.generate import bin_frames, frames_to_events
 from neuroav.events.types import Bins
-from neuroav.files import save_text
+from neuroav.files import save_json, save_text
 from neuroav.kernels import bins, clips, cuda
 
 RESULTS = Path(__file__).parent / "results"
@@ -284,7 +283,7 @@ def main() -> None:
     result = {"machine": machine, "rows": rows}
     options.out.mkdir(parents=True, exist_ok=True)
     stem = options.out / f"gpu_events_{device.name.lower().replace(' ', '_').replace('-', '_')}"
-    save_text(stem.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
+    save_json(stem.with_suffix(".json"), result)
     save_text(stem.with_suffix(".md"), table(result))
     print(table(result))  # noqa: T201
 

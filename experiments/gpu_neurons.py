@@ -18,7 +18,6 @@ python experiments/gpu_neurons.py --check``, and the same with ``racecheck``, ``
 
 import argparse
 import importlib.util
-import json
 import math
 import os
 import statistics
@@ -34,7 +33,7 @@ from gpu_events import kernel_seconds, timed
 from torch import Tensor
 
 from neuroav.bench.machine import machine
-from neuroav.files import save_text
+from neuroav.files import save_json, save_text
 from neuroav.kernels import cuda
 from neuroav.neurons import DynamicLIF, Full, Recompute
 
@@ -317,7 +316,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     name = result["machine"]["device"].lower().replace(" ", "_").replace("-", "_")
     stem = options.out / f"gpu_neurons_{name}"
-    save_text(stem.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
+    save_json(stem.with_suffix(".json"), result)
     save_text(stem.with_suffix(".md"), table(result))
     print(table(result))  # noqa: T201
 

@@ -33,7 +33,7 @@ from neuroav.baselines.tcaf import TCAFConfig
 from neuroav.config import Experiment, Settings, StoreData, changed
 from neuroav.nn.bilinear import BilinearConfig
 from neuroav.nn.encoder import CrossAttention, SelfAttention
-from neuroav.table.released import CROPS, SELAVI
+from neuroav.table.released import SELAVI
 from neuroav.train.loop import TrainConfig
 from neuroav.train.optim import Plateau, Step
 
@@ -42,32 +42,14 @@ CONSTANT = Step(factor=1.0)
 TRAIN = TrainConfig(epochs=50, batches=300, batch_size=64, lr=7e-5, schedule=CONSTANT)
 AVERAGED = TrainConfig(epochs=50, batches=500, batch_size=256, lr=1e-3)
 ADVERSARIAL = TrainConfig(epochs=50, batches=500, batch_size=64, lr=1e-3, betas=(0.5, 0.999))
-SETTINGS: Settings = {
+SETTINGS: Settings = {  # TCaF's, but for the rates
     "vggsound": {
         **SELAVI["vggsound"],
-        "sacma": {
-            "config.encoder_hidden": 128,
-            "config.layers": 8,
-            "config.heads": 6,
-            "config.head_dim": 128,
-            "config.dropout": 0.5,
-            "config.dropout_encoder": 0.2,
-            "config.dropout_word": 0.2,
-            "train.lr": 6e-5,
-            "train.schedule": Plateau(),
-        },
+        "sacma": {**SELAVI["vggsound"]["tcaf"], "train.lr": 6e-5, "train.schedule": Plateau()},
     },
     "activitynet": {
         **SELAVI["activitynet"],
-        "sacma": {
-            "config.encoder_hidden": 128,
-            "config.layers": 8,
-            "config.heads": 3,
-            "config.head_dim": 128,
-            "config.dropout_encoder": 0.2,
-            "config.dropout_output": 0.1,
-            **CROPS,
-        },
+        "sacma": {**SELAVI["activitynet"]["tcaf"], "train.schedule": CONSTANT},
     },
 }
 

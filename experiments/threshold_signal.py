@@ -4,7 +4,6 @@ Command: ``python experiments/threshold_signal.py`` (half a minute, CPU, one thr
 ``experiments/results/threshold_signal.png`` and ``experiments/results/indexing_in_a_loop.json``.
 """
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from neuroav.bench.machine import machine
 from neuroav.bench.neuron_peers import Spike
-from neuroav.files import save_text
+from neuroav.files import save_json
 from neuroav.neurons import DynamicLIF
 from neuroav.neurons.threshold import anchored, event_factor
 
@@ -111,7 +110,7 @@ def time_indexing(turns: int = 12) -> None:
         )
         rows.append({"T": steps, "median_ms": median, "best_ms": best})
     report = {"machine": machine(), "size": "(T, 64, 512), float32, one thread", "turns": turns - 1, "rows": rows}
-    save_text(RESULTS / "indexing_in_a_loop.json", json.dumps(report, indent=1) + "\n")
+    save_json(RESULTS / "indexing_in_a_loop.json", report)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from neuroav.config import Settings
 from neuroav.data.windows import Crops
 from neuroav.train.optim import Plateau, Step
 
-CROPS = {"steps": Crops(train=60, test=300)}  # ActivityNet's clips are long
+_CROPS = {"steps": Crops(train=60, test=300)}  # ActivityNet's clips are long
 _PAIR_ACTIVITYNET = {
     "config.dropout_encoder": 0.2,
     "config.dropout_projection": 0.2,
@@ -56,7 +56,7 @@ SELAVI: Settings = {
             "config.dropout_output": 0.1,
             "train.lr": 7e-5,
             "train.schedule": Plateau(),
-            **CROPS,
+            **_CROPS,
         },
     },
 }
@@ -69,7 +69,7 @@ _ENDS_VGGSOUND = {
     "train.schedule": Step(factor=1.0),
 }
 _TOKENS_ACTIVITYNET = {"config.dropout": 0.4}
-_ENDS_ACTIVITYNET = {"config.dropout_encoder": 0.1, **CROPS}  # 0.1 as the paper of [tcaf] has it; released 0.3
+_ENDS_ACTIVITYNET = {"config.dropout_encoder": 0.1, **_CROPS}  # 0.1 as the paper of [tcaf] has it; released 0.3
 
 VGGISH_C3D: Settings = {
     "vggsound": {
