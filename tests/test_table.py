@@ -442,3 +442,21 @@ def test_files_that_are_not_of_a_table_stay_and_seeds_are_seeds(tmp_path, monkey
     assert main([*command, "--out", "new", "--set", "seed=7"]) == 2
     assert "Say --seeds" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_a_table_stopped_while_it_is_written_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stubs = {"run_comparison": lambda plan, out, workers: {"rows": scored(plan)}, "expected_seconds": lambda *_: 1.0}
+    for name, stub in stubs.items():
+        monkeypatch.setattr(f"neuroav.table.command.{name}", stub)
+    monkeypatch.setattr("neuroav.table.result.write_report", id)
+    command = ["table", "tsart.table5", "--size", "tiny", "--seeds", "0", "--out", "t"]
+
+    def stop(path, text):
+        (path.parent / "table.md").write_text(text)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr("neuroav.table.result.save_text", stop)
+        assert main(command) == 130
+    assert main(command) == 0

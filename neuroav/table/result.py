@@ -89,11 +89,12 @@ def show(job: Job, results: Sequence[Sequence[dict[str, Any]]], json_path: str |
             scored.append(one)
         if isinstance(source.data, MotionScenesData):
             blocks.append(Block(f"{job.printed.key}: scenes, calibration and spikes", scenes_table(rows)))
+    report = _report(job, scored)
+    save_json(job.folder / "table.json", report)  # first: it says whose folder this is, should writing stop
     for name, content in _pages(job, blocks, scored).items():
         save_text(job.folder / name, content)
-    report = _report(job, scored)
-    for path in (job.folder / "table.json", *([Path(json_path)] if json_path is not None else [])):
-        save_json(path, report)
+    if json_path is not None:
+        save_json(Path(json_path), report)
     shown = [f"{block.title}\n{format_text(block.table)}\n{block.sentence}".rstrip() for block in blocks]
     text = "\n\n".join([*shown, "\n".join(job.remarks)])
     sys.stdout.write(f"{text}\nwritten: {job.folder}/table.md, .csv, .tex, .json and report.html\n")
