@@ -446,8 +446,12 @@ def test_files_that_are_not_of_a_table_stay_and_seeds_are_seeds(tmp_path, monkey
 
 def test_a_table_stopped_while_it_is_written_goes_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    stubs = {"run_comparison": lambda plan, out, workers: {"rows": scored(plan)}, "expected_seconds": lambda *_: 1.0}
-    for name, stub in stubs.items():
+
+    def run_comparison(plan, out, workers):
+        out.mkdir(parents=True, exist_ok=True)
+        return {"rows": scored(plan)}
+
+    for name, stub in (("run_comparison", run_comparison), ("expected_seconds", lambda *_: 1.0)):
         monkeypatch.setattr(f"neuroav.table.command.{name}", stub)
     monkeypatch.setattr("neuroav.table.result.write_report", id)
     command = ["table", "tsart.table5", "--size", "tiny", "--seeds", "0", "--out", "t"]
