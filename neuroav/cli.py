@@ -188,9 +188,11 @@ BENCHES = {  # options of their own
 
 def _bench(args: argparse.Namespace) -> int:
     foreign = [name for what, names in BENCHES.items() if what != args.what for name in names]
-    where = f"neuroav bench {args.what}" if args.what else "neuroav bench"
-    _refuse(args, where, "none of the options of other benches", foreign)
+    if args.what:
+        _refuse(args, f"neuroav bench {args.what}", "none of the options of other benches", foreign)
     if args.validate:
+        if not args.what:
+            raise fail("neuroav bench --validate", "events, as in neuroav bench events --validate", "no bench")
         timing = ("peers", "threads", "clip", "frames", "repeats")
         _refuse(args, "neuroav bench events --validate", "none of the options of a timing", timing)
         from neuroav.bench.validate import validate_command
@@ -206,7 +208,9 @@ def _bench(args: argparse.Namespace) -> int:
         "neurons": {"compiled": args.compiled},
         "train": {"store": args.store},
     }
-    return COMMANDS.get(args.what, every_bench_command)(options, **own.get(args.what, {}))
+    if args.what is None:
+        return every_bench_command(options, **own)
+    return COMMANDS[args.what](options, **own.get(args.what, {}))
 
 
 def _table(args: argparse.Namespace) -> int:
@@ -358,7 +362,9 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--peers", action="store_true", help="also time the other libraries that are installed")
     bench.add_argument("--compiled", action="store_true", help="neurons: also peers by torch.compile, takes minutes")
     bench.add_argument("--threads", type=int, default=None, metavar="N", help="of the cases on several (default: 2)")
-    bench.add_argument("--clip", action="append", default=[], metavar="FILE", help="video to time on; may be repeated")
+    bench.add_argument(
+        "--clip", action="append", default=[], metavar="FILE", help="events: a video to time on; may be repeated"
+    )
     bench.add_argument("--frames", type=int, default=None, metavar="N", help="frames of each clip (default: 16 to 100)")
     bench.add_argument(
         "--store", metavar="FILE", help="train, with peers: simulated UCF (cls) to use, or to make there"

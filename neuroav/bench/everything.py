@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -36,14 +36,18 @@ COMMANDS: dict[str, Callable[..., int]] = {
 OURS, FLOOR = "neuroav", "floor"
 
 
-def every_bench_command(options: Options) -> int:
+def every_bench_command(options: Options, **own: Mapping[str, Any]) -> int:
     """Run every bench, print what each prints, then the page of ratios; the verb ``neuroav bench``.
+
+    Args:
+        options: What every bench takes.
+        own: By the name of a bench, what it alone takes.
 
     Returns:
         Exit status: 0, or 1 if something of ours failed.
 
     Raises:
-        InputError: If an option is out of range or an output can't be written.
+        InputError: If an option is out of range, a clip doesn't decode or an output can't be written.
     """
     _, report = options.begin("")
     report["settings"] = {}  # each bench has its own
@@ -54,8 +58,10 @@ def every_bench_command(options: Options) -> int:
         for name, command in COMMANDS.items():
             path = Path(folder) / f"{name}.json"
             try:
-                status = command(replace(options, json_path=str(path), out=None))
+                status = command(replace(options, json_path=str(path), out=None), **own.get(name, {}))
             except NeuroavError as error:  # what the others found is kept
+                if not report["rows"]:
+                    raise
                 status = 1
                 report["skipped"].append({"case": "all", "impl": name, "reason": str(error)})
             failed += [name] if status else []

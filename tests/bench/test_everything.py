@@ -28,11 +28,12 @@ ROWS = {
 @pytest.fixture
 def calls(monkeypatch):
     """Stands in for every bench: writes its rows and remembers how it was called."""
-    found = {}
+    found = {"own": {}}
 
     def stand_in(name, status=0):
-        def command(options):
+        def command(options, **own):
             found[name] = options
+            found["own"][name] = own
             skipped = [{"case": "all", "impl": "peer", "reason": "not installed"}]
             report = {"rows": ROWS.get(name, []), "skipped": skipped, "settings": {"repeats": options.repeats}}
             save_json(bench.Path(options.json_path), report)
@@ -105,12 +106,30 @@ def test_what_fails_is_said_and_the_rest_is_kept(calls, monkeypatch, capsys):
     assert "v2e / neuroav" in printed
 
 
+def test_each_bench_gets_the_options_that_are_its_own(calls):
+    assert main(["bench", "--clip", "a.mp4", "--frames", "20", "--compiled", "--store", "ucf.h5"]) == 0
+    assert calls["own"] == {
+        "events": {"clips": ["a.mp4"], "num_frames": 20},
+        "neurons": {"compiled": True},
+        "train": {"store": "ucf.h5"},
+        "protocol": {},
+        "energy": {},
+    }
+
+
+def test_a_clip_that_is_not_there_ends_it_before_anything_is_timed(capsys, tmp_path):
+    out = tmp_path / "bench.md"
+    assert main(["bench", "--clip", str(tmp_path / "no.mp4"), "--out", str(out)]) == 2
+    assert "no.mp4" in capsys.readouterr().err
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (["--repeats", "0"], "--repeats in"),
         (["--threads", "0"], "--threads in"),
-        (["--clip", "a.mp4"], "none of the options of other benches, got --clip"),
+        (["--validate"], "expected events, as in neuroav bench events --validate, got no bench"),
         (["--out", "no/such/folder.md"], "a file in an existing folder"),
         (["--json", "no/such/folder.json"], "a file in an existing folder"),
     ],
@@ -118,4 +137,4 @@ def test_what_fails_is_said_and_the_rest_is_kept(calls, monkeypatch, capsys):
 def test_bad_options_are_named_before_anything_runs(calls, arguments, text, capsys):
     assert main(["bench", *arguments]) == 2
     assert text in capsys.readouterr().err
-    assert set(calls) == {"stand_in"}
+    assert not calls["own"]
