@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +22,8 @@ def map_processes(
     """Yield ``(item, function(item))`` in order, computed by ``workers`` processes, at most ``ahead * workers`` early.
 
     A worker that dies takes none of the other items with it: the item is tried again alone, and if that process dies
-    too its result is the text of the reason. Modules in ``preload`` are imported once for all workers.
+    too its result is the text of the reason. Modules in ``preload`` are imported once for all workers. The caller's
+    script is not: ``function`` and the items are those of modules, so a script needs no ``__main__`` guard.
     """
     waiting = iter(items)
     pending: deque[tuple[Any, Future]] = deque()
@@ -94,6 +96,18 @@ def _safe_path() -> Iterator[None]:
             os.environ["PYTHONSAFEPATH"] = before
 
 
+@contextmanager
+def _no_main_script() -> Iterator[None]:
+    """Have processes that are started meanwhile leave out the script that runs here, which would run once more."""
+    main = sys.modules["__main__"]
+    before = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
+    vars(main).update(dict.fromkeys(before))
+    try:
+        yield
+    finally:
+        vars(main).update(before)
+
+
 def _start_worker() -> None:
     """One thread per process; an interrupt is the parent's business; no worker outlives its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -112,7 +126,8 @@ def _end_with_parent() -> None:
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[[Any], Any], item: Any) -> Future:
     try:
-        return pool.submit(function, item)
+        with _no_main_script():
+            return pool.submit(function, item)
     except BrokenProcessPool as error:
         future: Future = Future()
         future.set_exception(error)
@@ -126,6 +141,6 @@ def _finished(future: Future) -> bool:
 def _alone(function: Callable[[Any], Any], item: Any, preload: Sequence[str]) -> Any:
     with process_pool(1, preload) as pool:
         try:
-            return pool.submit(function, item).result()
+            return _submit(pool, function, item).result()
         except BrokenProcessPool:
             return "the process that decoded it died (out of memory, or a fault in the decoder)"

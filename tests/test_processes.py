@@ -13,12 +13,10 @@ PROGRAM = """
 import os
 from neuroav.processes import map_processes
 
-def place(_):
-    import neuroav
-    return neuroav.__file__, os.environ.get("PYTHONSAFEPATH", "not set")
-
-if __name__ == "__main__":
-    print(*next(map_processes(place, [0], 1, preload=["neuroav.processes"]))[1], os.environ.get("PYTHONSAFEPATH"))
+print("once")
+place = "(__import__('neuroav').__file__, __import__('os').environ.get('PYTHONSAFEPATH', 'not set'))"
+print(*next(map_processes(eval, [place], 1, preload=["neuroav.processes"]))[1], os.environ.get("PYTHONSAFEPATH"))
+print(os.path.basename(__file__), __spec__)
 """
 
 
@@ -38,7 +36,10 @@ def test_a_package_in_the_working_directory_is_not_taken_for_the_installed_one(t
         text=True,
         check=False,
     )
-    assert done.stdout.split() == [neuroav.__file__, "1", "None"], done.stderr
+    first, place, script = done.stdout.splitlines() or [done.stderr, "", ""]
+    assert first == "once"  # a script without a __main__ guard is not run by the workers too
+    assert place.split() == [neuroav.__file__, "1", "None"]
+    assert script == "place.py None"
 
 
 def test_a_worker_that_dies_takes_no_other_item_with_it():
