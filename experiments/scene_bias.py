@@ -28,10 +28,12 @@ from typing import Any
 import numpy as np
 from compare import SMALLER, TRAIN
 
+from neuroav.checks import NeuroavError
 from neuroav.config import Experiment, MotionScenesData
 from neuroav.data.motionscenes import MotionScenesConfig
 from neuroav.demo import DIM, controls, slug
 from neuroav.files import load_json, save_text
+from neuroav.interrupts import never_lost
 from neuroav.mdft.model import MDFTConfig
 from neuroav.mdft.motion import FixedThreshold, NoEvents
 from neuroav.models import cards
@@ -369,13 +371,23 @@ def some_of(kind: type, known: Sequence[Any]) -> Any:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("runs/scene-bias"))
-    parser.add_argument("--biases", type=some_of(float, BIASES), default=list(BIASES))
-    parser.add_argument("--splits", type=some_of(int, SPLITS), default=list(SPLITS))
-    parser.add_argument("--seeds", type=some_of(int, SEEDS), default=list(SEEDS))
-    parser.add_argument("--ambience", type=some_of(float, AMBIENCES), default=list(AMBIENCES))
-    parser.add_argument("--systems", type=some_of(str, list(SYSTEMS)), default=list(SYSTEMS))
-    parser.add_argument("--workers", type=int, default=num_cores())
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("runs/scene-bias"), help="of the runs")
+    for name, kind, values in (
+        ("biases", float, BIASES),
+        ("splits", int, SPLITS),
+        ("seeds", int, SEEDS),
+        ("ambience", float, AMBIENCES),
+        ("systems", str, tuple(SYSTEMS)),
+    ):
+        known = ",".join(map(str, values))
+        parser.add_argument(f"--{name}", type=some_of(kind, values), default=list(values), help=f"some of {known}")
+    parser.add_argument("--workers", type=int, default=num_cores(), help="runs at a time (default: one a core)")
     parser.add_argument("--add", action="store_true", help="go on from the committed results, and add to them")
     parser.add_argument("--collect", action="store_true", help="run nothing, write what is finished")
-    main(parser.parse_args())
+    try:
+        with never_lost():
+            main(parser.parse_args())
+    except KeyboardInterrupt:
+        sys.exit("scene bias: interrupted; the same command goes on from here")
+    except NeuroavError as error:
+        sys.exit(f"scene bias: {error}")

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from neuroav import __version__
 from neuroav.checks import InputError, OutputError, check_range, fail, some
-from neuroav.config import Experiment, MotionScenesData, SimulatedData, read_experiment
+from neuroav.config import Experiment, MotionScenesData, SimulatedData
 from neuroav.data.class_vectors import AsGiven
 from neuroav.data.encoders.choice import AUDIO, VIDEO, EncoderChoice, parse_choice
 from neuroav.data.extract import CLASSIC, SETTINGS, Described, describe_file
@@ -21,8 +20,8 @@ from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.store import LoadedClips
 from neuroav.data.vectors import ClassVectors
 from neuroav.data.words import FileWords, NoWords, SceneWords, TypedClass, Vocabulary, find_classes, split_names
-from neuroav.files import check_output, load_json, save_json
-from neuroav.run import competing, distances, load_model
+from neuroav.files import check_folder, check_output, save_json
+from neuroav.run import competing, distances, finished_experiment, load_model
 from neuroav.task import Task, prepare
 
 
@@ -118,7 +117,7 @@ class Recogniser:
                 features can't be made of a video.
         """
         folder = Path(run_dir)
-        experiment = _finished_experiment(folder)
+        experiment = finished_experiment(folder)
         if isinstance(experiment.data, SimulatedData):
             raise _not_from_video(run_dir, "simulated ones, drawn at random")
         if not Path(experiment.data.store).is_file():
@@ -206,28 +205,6 @@ class Recogniser:
 
 
 # ----------------------------------------------------------------------------------------------------- opening a run
-
-
-def _finished_experiment(folder: Path) -> Experiment:
-    """Read what a finished run was."""
-    where, what = str(folder), "the directory of a finished run"
-    if not (folder / "config.json").is_file() and (folder / "results.json").is_file():
-        runs = sorted(path.parent.name for path in folder.glob("*/config.json"))
-        raise fail(where, what, "that of a comparison", f"Choose one of its runs: {', '.join(runs)}.")
-    if not (folder / "results.json").is_file():
-        actual = "an unfinished one" if (folder / "config.json").is_file() else "none"
-        raise fail(where, what, actual, "Make one with neuroav run.")
-    experiment = read_experiment(folder / "config.json")
-    versions = load_json(folder / "versions.json") if (folder / "versions.json").is_file() else {}
-    there = Path(versions.get("directory", "."), experiment.data.store)  # a relative name is relative to that
-    if there.is_file():
-        experiment = replace(experiment, data=replace(experiment.data, store=str(there)))
-    if (other := versions.get("neuroav", __version__)) != __version__:
-        sys.stderr.write(
-            f"{where} was made by neuroav {other}, this is {__version__}: what describes a clip may have changed "
-            "since; CHANGELOG.md says so.\n"
-        )
-    return experiment
 
 
 def _not_from_video(where: str, what: str) -> Exception:
@@ -383,7 +360,7 @@ def introduction(recogniser: Recogniser, chosen: Sequence[TypedClass]) -> list[s
 
 def _copies(clips: Sequence[str], draw: str | None) -> dict[str, Path]:
     """Where each clip's copy goes; refuses what would overwrite a clip or another copy."""
-    if len(set(clips)) < len(clips):
+    if len({Path(path).resolve() for path in clips}) < len(clips):
         raise fail("classify", "every clip once", "one more than once")
     if draw is None:
         return {}
@@ -404,6 +381,8 @@ def _copies(clips: Sequence[str], draw: str | None) -> dict[str, Path]:
         raise fail("--draw", "another file than the clip", onto[0], "The clip itself is never changed.")
     if out.suffix.lower() == ".mp4" and not out.is_dir():
         check_output("--draw", out)
+    else:
+        check_folder("--draw", out)
     return copies
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -24,6 +25,7 @@ EXAMPLES = """examples:
 """
 
 OF_CLIPS = ("folder", "labels", "workers", "cluster", "video_encoder", "audio_encoder")
+RESUMED = ("demo", "run", "table", "extract")
 FOLLOWING = ("patience", "window")  # options of classify --follow alone
 PUBLISHED = ("dataset", "split", "text_order")  # options of --from-avca and --from-tcaf alone
 
@@ -74,10 +76,11 @@ def _eval(args: argparse.Namespace) -> int:
 def _events(args: argparse.Namespace) -> int:
     from neuroav.events.command import camera_from_options, events_command
 
+    of_camera = (args.preset, args.contrast, args.set, args.seed)
     return events_command(
         args.inputs,
         args.out,
-        camera=camera_from_options(args.preset, args.contrast, args.set, args.seed),
+        camera=None if of_camera == (None, None, [], None) else camera_from_options(*of_camera),
         size=args.size,
         roi=args.roi,
         format=args.format,
@@ -216,6 +219,8 @@ def _bench(args: argparse.Namespace) -> int:
 def _table(args: argparse.Namespace) -> int:
     from neuroav.table.command import table_command
 
+    if args.key is None:
+        _refuse(args, "neuroav table", "a KEY with options", ("data", "store", "dataset", "set", "out", "workers"))
     return table_command(
         args.key,
         data=args.data,
@@ -442,11 +447,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = str(error).removeprefix(f"neuroav {args.verb}: ")
         print(f"neuroav {args.verb}: error: {text}", file=sys.stderr)  # noqa: T201
         return 2
+    except BrokenPipeError:  # whoever read what is printed has stopped
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         print(f"neuroav {args.verb}: failed: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
         return 1
     except KeyboardInterrupt:
-        print(f"neuroav {args.verb}: interrupted", file=sys.stderr)  # noqa: T201
+        remedy = "; the same command goes on from here" if args.verb in RESUMED else ""
+        print(f"neuroav {args.verb}: interrupted{remedy}", file=sys.stderr)  # noqa: T201
         return 130
 
 

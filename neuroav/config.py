@@ -330,10 +330,9 @@ def from_json(value: Any) -> Any:
         kind = None
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise fail("configuration", "a configuration class", written, "It was saved by another version.")
-    known = {f.name for f in dataclasses.fields(kind)}
     try:
-        return kind(**{k: from_json(v) for k, v in value.items() if k in known})
-    except TypeError as error:
+        return kind(**{k: from_json(v) for k, v in value.items() if k != "type"})
+    except TypeError as error:  # an unknown one, or one that is missing
         raise fail("configuration", f"the fields of {name}", str(error), "It was saved by another version.") from error
 
 

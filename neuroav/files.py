@@ -33,6 +33,17 @@ def check_output(where: str, path: str | Path | None) -> None:
         raise fail(where, expected, f"{path} in a folder that can't be written")
 
 
+def check_folder(where: str, path: str | Path | None) -> None:
+    """Refuse, before any work is done, a folder that could not be made or written in the end; ``None`` is none."""
+    if path is None:
+        return
+    there = next(each for each in (Path(path).absolute(), *Path(path).absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise fail(where, "a folder", f"{path}, where {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise fail(where, "a folder that can be written", f"{path}, where {there} can't")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path`` to write to; takes its place at the end, and goes away after an error.
@@ -78,9 +89,15 @@ def save_json(path: Path, value: Any) -> None:
     save_text(path, json.dumps(value, indent=1) + "\n")
 
 
-def load_json(path: Path) -> Any:
-    """Read a JSON file; a missing or damaged one is an :class:`InputError`."""
+def load_json(path: Path, remedy: str = "") -> dict[str, Any]:
+    """Read a file of one JSON object; a missing or damaged one is an :class:`InputError`, which ``remedy`` helps."""
+    expected = "a file of one JSON object"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise fail(str(path), "a readable JSON file", type(error).__name__) from error
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise fail(str(path), expected, error.strerror or str(error), remedy) from error
+    except ValueError as error:
+        raise fail(str(path), expected, f"a damaged one: {error}", remedy) from error
+    if not isinstance(found, dict):
+        raise fail(str(path), expected, f"JSON of another kind ({type(found).__name__})", remedy)
+    return found

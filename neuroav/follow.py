@@ -19,6 +19,8 @@ from neuroav.data.live import Live, Running, live_video
 from neuroav.data.words import TypedClass
 from neuroav.files import save_json
 
+LONGEST_S = 3600.0  # that --window judges at a time
+
 
 @dataclass(frozen=True)
 class Second:
@@ -89,7 +91,7 @@ def follow_command(
     bin_s = SETTINGS["bin_s"]
     if window is None:
         window = float(np.median(recogniser.task.store.lengths)) * bin_s
-    check_range("classify", "--window", window, bin_s)
+    check_range("classify", "--window", window, bin_s, LONGEST_S)
     lines = introduction(recogniser, chosen)
     sys.stdout.write("\n".join([*lines, f"judged after each second: the last {window:.1f} s of {clips[0]}"]) + "\n")
     _warm_up(recogniser, chosen)

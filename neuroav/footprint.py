@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from neuroav import models, run
 from neuroav.checks import NeuroavError, check_range, fail
-from neuroav.config import Comparison, Experiment, load_experiment, read_experiment, to_json
+from neuroav.config import Comparison, Experiment, load_experiment, to_json
 from neuroav.data.render import NUM_FRAMES, SIZE
 from neuroav.data.sample import ClipData, Statistics
 from neuroav.data.types import Batch
@@ -28,12 +28,13 @@ from neuroav.energy.latency import in_turns
 from neuroav.energy.measure import Measured, Meter, MeterError, Plan, Subject, measure
 from neuroav.energy.meters import meters_for
 from neuroav.energy.report import Row, checklist, count_rows
-from neuroav.files import load_json, save_json, save_text
+from neuroav.files import check_folder, save_json, save_text
 from neuroav.mdft.model import MDFT
 from neuroav.mdft.motion import SpikingLayers
 from neuroav.mdft.sparse import layer_pairs, spike_driven
 from neuroav.nn.numbers import Float32
 from neuroav.progress import Progress
+from neuroav.report.saved import read_results
 from neuroav.task import Task, prepare
 from neuroav.train.seed import seed_torch
 from neuroav.twins import twins
@@ -98,6 +99,8 @@ def candidates(source: str, tasks: dict[str, Task]) -> list[Candidate]:
     if folder.is_dir():
         folders = _runs_in(folder)
         return [_trained(source, each, tasks) for each in folders]
+    if ":" not in source:
+        raise fail(source, "the directory of a run, or FILE.py:NAME", "no such directory", "Make one with neuroav run.")
     asked = load_experiment(source)
     folder = Path("runs") / asked.name
     if isinstance(asked, Comparison):
@@ -128,10 +131,10 @@ def _of_experiment(source: str, experiment: Experiment, folder: Path, tasks: dic
 
 
 def _trained(source: str, folder: Path, tasks: dict[str, Task]) -> Candidate:
-    experiment = read_experiment(folder / "config.json")
+    experiment = run.finished_experiment(folder)
     task = _task(experiment, tasks)
     model, statistics, note = run.load_model(experiment, task, folder)
-    rows = load_json(folder / "results.json")["rows"]
+    rows = read_results(folder, SCORES)["rows"]
     scores = {row["test_set"]: {name: row[name] for name in SCORES} for row in rows}
     return _candidate(source, experiment, model, statistics, task, note["two_stage"], scores)
 
@@ -363,8 +366,7 @@ def _folder(sources: Sequence[str], out: str | None) -> Path:
     if out is None:
         alone = len(sources) == 1 and (Path(sources[0]) / "results.json").is_file()
         return Path(sources[0] if alone else OUT)
-    if Path(out).exists() and not Path(out).is_dir():
-        raise fail("--out", "a folder", repr(out))
+    check_folder("--out", out)
     return Path(out)
 
 

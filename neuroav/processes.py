@@ -100,7 +100,7 @@ def _safe_path() -> Iterator[None]:
 def _no_main_script() -> Iterator[None]:
     """Have processes that are started meanwhile leave out the script that runs here, which would run once more."""
     main = sys.modules["__main__"]
-    before = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
+    before: dict[str, Any] = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
     vars(main).update(dict.fromkeys(before))
     try:
         yield

@@ -41,7 +41,7 @@ from neuroav.kernels import cpu
 from neuroav.nn.numbers import Float32
 from neuroav.processes import num_cores, process_pool, took_lock
 from neuroav.progress import Progress
-from neuroav.report.saved import join, read_arrays
+from neuroav.report.saved import join, read_arrays, read_results
 from neuroav.report.tables import DEAD_LIMIT, format_results
 from neuroav.task import Task, prepare
 from neuroav.train.checkpoint import load_tensors, save_tensors
@@ -293,7 +293,10 @@ def load_model(
     tensors, note = load_tensors(path)
     parts = next(iter(task.parts.values()))
     try:
-        values: dict[str, Any] = {k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith("statistics.")}
+        note = {key: note[key] for key in ("two_stage", "beta", "val_hm")}
+        values: dict[str, Any] = {
+            key.split(".", 1)[1]: value.float() for key, value in tensors.items() if key.startswith("statistics.")
+        }
         statistics = Statistics(**values | {"events_per_step": float(values["events_per_step"])})
         spec = task.data(parts["train"][:1], statistics).spec
         model = models.build(experiment.model, spec, experiment.config)
@@ -477,6 +480,7 @@ def run_experiment(
         with claimed(out, experiment):
             if (out / "stage1.safetensors").exists():
                 sys.stderr.write(f"{experiment.name}: going on in {out}, where a run of the same experiment stopped\n")
+                _warn_of_version(str(out), "was begun", _made_by(out))
             save_json(out / "config.json", to_json(experiment))
             here = {"device": group.device_name, "processes": str(group.size), "directory": os.getcwd()}
             save_json(out / "versions.json", versions() | here)
@@ -588,7 +592,7 @@ def run_many(
             for worker in active_children():
                 worker.terminate()  # their runs go on where they were stopped
             raise
-    return [load_json(p / "results.json") for _, p in experiments]
+    return [read_results(path) for _, path in experiments]
 
 
 def run_comparison(comparison: Comparison, out: Path, workers: int) -> dict[str, Any]:
@@ -652,7 +656,7 @@ def run_command(
         if not is_first():
             return 0
         sys.stderr.write(f"{folder} holds this experiment's finished run; nothing was trained.\n")
-        return _show(load_json(folder / "results.json"), folder, json_path)
+        return _show(read_results(folder), folder, json_path)
     if is_first():
         warn_of_reference(experiment.name)
     with ExitStack() as stack:
@@ -664,6 +668,41 @@ def run_command(
     return _show(results, folder, json_path) if is_first() else 0
 
 
+def finished_experiment(folder: Path) -> Experiment:
+    """Read what a finished run was; its store is found from where it was run too.
+
+    Raises:
+        InputError: If there is no finished run, or a file is not what was written there.
+    """
+    where, what = str(folder), "the directory of a finished run"
+    if not (folder / "config.json").is_file() and (folder / "results.json").is_file():
+        runs = sorted(path.parent.name for path in folder.glob("*/config.json"))
+        raise fail(where, what, "that of a comparison", f"Choose one of its runs: {', '.join(runs)}.")
+    if not (folder / "results.json").is_file():
+        actual = "an unfinished one" if (folder / "config.json").is_file() else "none"
+        raise fail(where, what, actual, "Make one with neuroav run.")
+    experiment = read_experiment(folder / "config.json")
+    made_by = _made_by(folder)
+    there = Path(str(made_by.get("directory", ".")), experiment.data.store)  # a relative name is relative to that
+    if there.is_file():
+        experiment = replace(experiment, data=replace(experiment.data, store=str(there)))
+    _warn_of_version(where, "was made", made_by)
+    return experiment
+
+
+def _made_by(folder: Path) -> dict[str, Any]:
+    path = folder / "versions.json"
+    return load_json(path, "Remove it: it says what made the run.") if path.is_file() else {}
+
+
+def _warn_of_version(where: str, what: str, made_by: dict[str, Any]) -> None:
+    if (other := made_by.get("neuroav", __version__)) != __version__:
+        sys.stderr.write(
+            f"{where} {what} by neuroav {other}, this is {__version__}: what it computes may have changed since; "
+            "CHANGELOG.md says so.\n"
+        )
+
+
 def finished(out: Path, experiment: Experiment) -> bool:
     """Whether a directory holds the finished run of just this experiment."""
     there = (out / "results.json").exists() and (out / "config.json").exists()
@@ -673,13 +712,10 @@ def finished(out: Path, experiment: Experiment) -> bool:
 def eval_command(run_dir: str, json_path: str | None) -> int:
     """``neuroav eval``: evaluate a finished run again and say whether the numbers are the same."""
     folder = Path(run_dir)
-    if not (folder / "results.json").exists():
-        raise fail(run_dir, "a finished run directory", "none", "Make one with neuroav run.")
-    experiment = read_experiment(folder / "config.json")
-    before = load_json(folder / "results.json")
+    figures = ("seen", "unseen", "hm", "zsl", "beta")
+    experiment, before = finished_experiment(folder), read_results(folder, figures)
     with joined(experiment.train.device) as group:
         rows, _ = score(experiment, prepare(experiment.data, experiment.class_vectors), folder, group)
-    figures = ("seen", "unseen", "hm", "zsl", "beta")
     old = {r["test_set"]: [r[k] for k in figures] for r in before["rows"]}
     changed = [r["test_set"] for r in rows if old.get(r["test_set"]) != [r[k] for k in figures]]
     _print_table(rows, json_path, before | {"rows": rows})

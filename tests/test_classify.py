@@ -300,6 +300,8 @@ def test_copies_never_overwrite_a_clip(scenes_run, tmp_path, capsys):
         ([clip, tmp_path / "two.mp4", "--draw", tmp_path / "x.mp4"], "a folder for 2 clips"),
         ([clip, tmp_path / "deep" / "clip.mkv", "--draw", tmp_path / "out"], "two of the same name"),
         ([clip, clip], "every clip once"),
+        ([clip, tmp_path / "x" / ".." / "clip.mp4"], "every clip once"),
+        ([clip, "--draw", clip / "below"], f"--draw: expected a folder, got {clip}/below, where {clip} is a file"),
         ([clip, "--top", 0], "--top in [1, inf], got 0"),
     ):
         assert classify(*arguments, "--run", scenes_run) == 2
@@ -583,6 +585,7 @@ def test_what_cannot_be_followed_is_refused(scenes_run, tmp_path, capsys):
         (["a.ts", "b.ts"], "expected one clip, got 2"),
         (["a.ts", "--draw", "x.mp4"], "neither copies nor encoders, got --draw"),
         (["a.ts", "--window", 0.1], "--window in [0.2"),
+        (["a.ts", "--window", "inf"], "--window in [0.2, 3600], got inf"),
         ([tmp_path / "text.ts", "--patience", -1], "--patience in [0"),
     ):
         argv = clips if "--patience" in clips else [*clips, "--patience", 0]

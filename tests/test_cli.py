@@ -319,6 +319,23 @@ def test_what_the_system_or_the_user_stops_is_one_line_too(monkeypatch, capfd, e
     assert capfd.readouterr().err == f"neuroav eval: {line}\n"
 
 
+def test_an_interrupt_of_what_can_go_on_says_so(monkeypatch, capfd):
+    def stop(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_run", stop)
+    assert main(["run", "x"]) == 130
+    assert capfd.readouterr().err == "neuroav run: interrupted; the same command goes on from here\n"
+
+
+@pytest.mark.skipif(shutil.which("head") is None, reason="no head to stop reading")
+def test_a_reader_that_stops_is_no_error():
+    command = f"'{sys.executable}' -m neuroav.cli table | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout
+    assert not done.stderr
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch):
     def stop(args):
         raise ZeroDivisionError

@@ -227,13 +227,14 @@ def test_only_configurations_of_this_package_are_read():
             from_json(saved | {"train": {"type": module}})
     with pytest.raises(InputError, match=r"^configuration: expected"):
         from_json({"no": "type"})
-    with pytest.raises(InputError, match="the fields of Experiment"):
-        from_json({"type": saved["type"], "name": "x"})
+    for other in ({"type": saved["type"], "name": "x"}, saved | {"colour": "blue"}):
+        with pytest.raises(InputError, match="the fields of Experiment"):
+            from_json(other)
 
 
 def test_a_saved_file_must_hold_an_experiment(tmp_path):
     (tmp_path / "c.json").write_text("[1, 2]", encoding="utf-8")
-    with pytest.raises(InputError, match="expected a saved Experiment, got tuple"):
+    with pytest.raises(InputError, match="expected a file of one JSON object, got JSON of another kind"):
         read_experiment(tmp_path / "c.json")
 
 

@@ -9,11 +9,11 @@ from neuroav.checks import InputError
 from neuroav.files import load_json, replacing, save_json
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [None, b"", b"{", b"\xff\xfe", b"[]", b"3", b"null"])
 def test_damaged_json_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "x.json").write_bytes(content)
-    with pytest.raises(InputError, match="expected a readable JSON file"):
+    with pytest.raises(InputError, match="expected a file of one JSON object"):
         load_json(tmp_path / "x.json")
 
 

@@ -307,6 +307,7 @@ def test_a_meter_that_fails_is_one_line_and_status_2(folder, monkeypatch, tmp_pa
         (["--measure", "--batch", "0"], "--batch in"),
         (["--window", "5"], "got --window"),
         (["--out", __file__], "--out: expected a folder"),
+        (["--out", f"{__file__}/below"], "--out: expected a folder"),
     ],
 )
 def test_bad_options_are_named(folder, arguments, text, capsys):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zlib
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -353,7 +354,36 @@ def test_evaluating_again_gives_the_same_numbers_or_says_which_differ(folders, t
     assert capsys.readouterr().out.endswith("differs from results.json on: shuffled\n")
 
 
-@pytest.mark.parametrize("change", ["other weights", "other width", "truncated", "missing"])
+def test_a_run_is_evaluated_from_another_folder_by_another_version(folders, tmp_path, monkeypatch, capsys):
+    shutil.copytree(folders["one"], tmp_path / "run")
+    config, made_by = (load_json(tmp_path / "run" / name) for name in ("config.json", "versions.json"))
+    store = Path(config["data"]["store"])
+    config["data"]["store"] = store.name
+    save_json(tmp_path / "run" / "config.json", config)
+    save_json(tmp_path / "run" / "versions.json", made_by | {"directory": str(store.parent), "neuroav": "0.0.1"})
+    monkeypatch.chdir(tmp_path)
+    assert run.eval_command("run", None) == 0
+    said = capsys.readouterr()
+    assert said.out.endswith("the same numbers as results.json\n")
+    assert "run was made by neuroav 0.0.1, this is" in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]  # no store was rendered here
+
+
+def test_files_of_a_run_that_were_changed_are_named(folders, tmp_path):
+    shutil.copytree(folders["one"], tmp_path / "run")
+    for name, content in [("versions.json", []), ("results.json", {"rows": [{"model": "m"}]}), ("results.json", 3)]:
+        before = (tmp_path / "run" / name).read_text()
+        save_json(tmp_path / "run" / name, content)
+        with pytest.raises(InputError, match=name):
+            run.eval_command(str(tmp_path / "run"), None)
+        (tmp_path / "run" / name).write_text(before)
+    shutil.copytree(tmp_path / "run", tmp_path / "of_two" / "one")
+    save_json(tmp_path / "of_two" / "results.json", {})
+    with pytest.raises(InputError, match=r"got that of a comparison\. Choose one of its runs: one\."):
+        run.eval_command(str(tmp_path / "of_two"), None)
+
+
+@pytest.mark.parametrize("change", ["other weights", "other width", "truncated", "missing", "no note"])
 def test_weights_that_do_not_fit_are_refused(folders, make, tmp_path, change):
     shutil.copytree(folders["one"], tmp_path / "run")
     path, experiment = tmp_path / "run" / "model.safetensors", make()
@@ -363,6 +393,8 @@ def test_weights_that_do_not_fit_are_refused(folders, make, tmp_path, change):
         path.write_bytes(path.read_bytes()[:-100])
     elif change == "missing":
         path.unlink()
+    elif change == "no note":
+        save_tensors(path, load_tensors(path)[0])
     else:
         experiment = make(config=dataclasses.replace(experiment.config, dim=64))
     with pytest.raises(InputError, match=r"model\.safetensors: expected"):
@@ -593,8 +625,15 @@ def test_a_store_of_other_scenes_is_refused(quick):
     other = dataclasses.replace(quick.data, scenes=MotionScenesConfig(size="tiny", seed=5))
     with pytest.raises(InputError, match=r"expected a store of MotionScenes .*Choose another data\.store"):
         run.prepare(other)
-    with pytest.raises(InputError, match=r"scene_bias 0\.7"):
+    with pytest.raises(InputError, match=r"scene_bias: expected one that is rendered \(0\.5\), got 0\.7"):
         run.prepare(dataclasses.replace(quick.data, scene_bias=0.7))
+
+
+def test_what_would_be_rendered_over_the_usual_scenes_is_told_before(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"a file of their own for other scenes .*--set data\.store=FILE"):
+        run.prepare(MotionScenesData(scenes=MotionScenesConfig(size="tiny")))
+    assert not list(tmp_path.iterdir())
 
 
 def test_unseen_classes_are_chosen_by_name(tiny_store):

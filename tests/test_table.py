@@ -371,6 +371,7 @@ def test_without_a_key_all_are_listed(capfd, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        ("--data motionscenes", "a KEY with options, got --data"),
         ("mdft.tabel2", "Did you mean 'mdft.table2'?"),
         ("mdft.table2 --seeds 0,0", "different whole numbers"),
         ("mdft.table2 --seeds 1,-1", "different whole numbers"),

@@ -63,7 +63,7 @@ def events_command(
     Args:
         inputs: Video files, event files, or folders.
         out: File to write; or a folder, which gets one HDF5 file per clip.
-        camera: The simulated camera, for videos.
+        camera: The simulated camera, for videos; default the ideal one.
         size: Resize frames to ``(H, W)`` first; for event files, the sensor's size where the file doesn't say.
         roi: Keep only this region ``(top, left, height, width)`` of the frames.
         format: Format to write, if the suffix of ``out`` isn't to decide.
@@ -94,7 +94,8 @@ def events_command(
         return _convert_folders(inputs, out, conversion, preview, workers, cluster, json_path)
     if cluster is not None:
         raise fail(WHERE, "--cluster with a folder of clips, to become a folder", ", ".join(inputs))
-    rows = _convert_files([Path(path) for path in inputs], out, conversion, preview, json_path)
+    unused = [name for name, value in (("of the camera", camera), ("--roi", roi)) if value is not None]
+    rows = _convert_files([Path(path) for path in inputs], out, conversion, preview, json_path, unused)
     for row in rows:
         sys.stdout.write(_summary(row))
     _write_json(json_path, {"rows": rows})
@@ -151,9 +152,14 @@ def _number(name: str, text: str, kind: type) -> Any:
 
 
 def _convert_files(
-    paths: list[Path], out: str | None, conversion: Conversion, preview: str | None, json_path: str | None
+    paths: list[Path],
+    out: str | None,
+    conversion: Conversion,
+    preview: str | None,
+    json_path: str | None,
+    of_videos: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """Convert one event file, or videos into one file."""
+    """Convert one event file, or videos into one file; ``of_videos``: options given that are of videos only."""
     if out is None and preview is None:
         raise fail(WHERE, "-o OUT, --preview FILM or --info", "none of them")
     _check_outputs(paths, out, preview, json_path)
@@ -167,6 +173,9 @@ def _convert_files(
     if any(recorded):
         if len(paths) > 1:
             raise fail(WHERE, "one event file at a time, or an existing folder as -o", f"{len(paths)} inputs")
+        if of_videos:
+            expected = f"videos with options {' and '.join(of_videos)}"
+            raise fail(WHERE, expected, f"{paths[0]}, an event file", "What it holds was recorded already.")
         return [convert_events(paths[0], None if out is None else Path(out), conversion, film)]
     if conversion.clip is not None or conversion.from_zero:
         raise fail(WHERE, "an event file with --clip or --from-zero", f"{paths[0]}, a video")

@@ -288,6 +288,6 @@ def _decay(where: str, tau: float | Tensor | None, beta: float | Tensor | None, 
     time = torch.as_tensor(2.0 if tau is None else tau, dtype=torch.float64)
     fits = (time > 1 if strictly else time >= 1) & time.isfinite()
     if not bool(fits.all()):
-        rule = "above 1 (it is learnt)" if strictly else "of at least 1"
-        raise fail(where, f"a finite tau {rule} step", f"{time.min():g} to {time.max():g}")
+        rule = "above 1 step (it is learnt)" if strictly else "of at least 1 step"
+        raise fail(where, f"a finite tau {rule}", f"{time.min():g} to {time.max():g}")
     return 1 / time

@@ -264,22 +264,22 @@ def records(joined: Sequence[Line]) -> list[dict[str, Any]]:
     ]
 
 
-def format_long_csv(blocks: Iterable[tuple[str, str, Sequence[Line]]]) -> str:
+def format_long_csv(blocks: Iterable[tuple[str, str, str, Sequence[Line]]]) -> str:
     """Return a line for each score of each row, in percent; empty where there is none.
 
     Args:
-        blocks: printed data set, test set and lines.
+        blocks: printed data set, the data that ours are of, test set and lines.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("data_set", "test_set", "row", "score", "printed", "ours", "sd", "n", "difference"))
-    for data_set, test_set, joined in blocks:
+    writer.writerow(("printed_on", "ours_on", "test_set", "row", "score", "printed", "ours", "sd", "n", "difference"))
+    for *where, joined in blocks:
         for line in joined:
             for score in SCORES:
                 mine = line.ours.get(score)
                 figures = (line.printed.get(score), mine.mean if mine else None, mine.sd if mine else None)
                 head = [*map(_percent, figures), mine.n if mine else ""]
-                writer.writerow((data_set, test_set, line.name, score, *head, _percent(line.difference(score))))
+                writer.writerow((*where, line.name, score, *head, _percent(line.difference(score))))
     return out.getvalue()
 
 

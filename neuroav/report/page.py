@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from html import escape
@@ -86,8 +87,8 @@ def figure_html(
     return f"<figure>{inner}{label}</figure>"
 
 
-def table_html(table: Table, caption: str) -> str:
-    """Return a table with grouped headings and its notes below."""
+def table_html(table: Table, caption: str, headed: bool = False) -> str:
+    """Return a table with grouped headings and its notes below; ``headed``: the heading above says the caption."""
     groups = tables.column_groups(table.columns)
     edges = {start for _, start, _ in groups[1:]} if any(name for name, _, _ in groups) else set()
     head = ""
@@ -106,11 +107,13 @@ def table_html(table: Table, caption: str) -> str:
         for i, c in enumerate(table.columns)
     )
     body = "".join(f"<tr>{_row_html(row, edges, warnings)}</tr>\n" for row in table.rows)
-    notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
+    marked = (re.sub("`([^`]+)`", r"<code>\1</code>", escape(note)) for note in table.notes if note)
+    notes = "".join(f"<li>{note}</li>" for note in marked)
+    above = "" if headed else f"<caption>{escape(caption)}</caption>\n"
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>\n'
-        f"<caption>{escape(caption)}</caption>\n<thead>{head}<tr>{titles}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
-        f'<ul class="notes">{notes}</ul>'
+        f"{above}<thead>{head}<tr>{titles}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
+        + (f'<ul class="notes">{notes}</ul>' if notes else "")
     )
 
 

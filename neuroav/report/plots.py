@@ -45,6 +45,7 @@ MARKERS = ("o", "D", "s", "^", "v", "P", "X")
 IMAGE_RGB = (0.18, 0.55, 0.82)  # reads on white and on near-black
 SPIKE_RGB = (0.42, 0.50, 0.60)
 SMOOTHED_FROM = 50  # points of a training curve
+LABEL = 32  # characters of a class on an axis
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -171,11 +172,11 @@ def overview(scores: Mapping[str, Mapping[str, Quantity | None]], title: str, ch
 
 
 def _score_points(ax: Axes, figures: Sequence[Quantity | None], j: int, label: str) -> None:
-    known = [(i, q) for i, q in enumerate(figures) if q is not None]
+    known = [(i, 100 * q.mean, 100 * (q.sd or 0.0)) for i, q in enumerate(figures) if q is not None]
     ax.errorbar(
-        [100 * q.mean for _, q in known],
-        [i + 0.16 * (j - 0.5) for i, _ in known],
-        xerr=[100 * (q.sd or 0.0) for _, q in known],
+        [mean for _, mean, _ in known],
+        [i + 0.16 * (j - 0.5) for i, _, _ in known],
+        xerr=([min(mean, sd) for _, mean, sd in known], [sd for *_, sd in known]),  # no score is below 0
         fmt=MARKERS[j % len(MARKERS)],
         color=INKS[SERIES[j % len(SERIES)]],
         markersize=6,
@@ -320,6 +321,18 @@ def class_recall(confusion: Array) -> Array:
     return np.where(total > 0, np.diag(confusion) / np.maximum(total, 1), np.nan)
 
 
+def labels_of(classes: Sequence[str]) -> tuple[list[str], float]:
+    """Return the names as an axis shows them, long ones without their middle, and the inches that the longest takes.
+
+    Example:
+        >>> labels_of(["archery", "playing the " + "very " * 9 + "long flute"])[0]
+        ['archery', 'playing the ver… very long flute']
+    """
+    half = LABEL // 2
+    found = [name if len(name) <= LABEL else f"{name[: half - 1]}…{name[-half:]}" for name in classes]
+    return found, 0.07 * max(map(len, found), default=0)
+
+
 def class_bars(confusion: Array, classes: Sequence[str], seen: Array, name: str) -> Plot:
     """Draw the recall of every class, seen (filled) before unseen (hatched), with both means.
 
@@ -332,8 +345,9 @@ def class_bars(confusion: Array, classes: Sequence[str], seen: Array, name: str)
     order = class_order(seen)
     recall, is_seen = 100 * class_recall(confusion)[order], np.asarray(seen, bool)[order]
     where = np.arange(len(order))
+    names, space = labels_of([classes[i] for i in order])
     with _style():
-        figure = _figure(max(4.5, 1.2 + 0.17 * len(order)), 3.1, layout="constrained")
+        figure = _figure(max(4.5, 1.2 + 0.17 * len(order)), max(3.1, 1.9 + space), layout="constrained")
         ax = figure.subplots()
         means = []
         for group, part, ink, hatch in (("seen", is_seen, "blue", ""), ("unseen", ~is_seen, "orange", "////")):
@@ -350,7 +364,7 @@ def class_bars(confusion: Array, classes: Sequence[str], seen: Array, name: str)
         missing = np.isnan(recall)
         if missing.any():
             ax.plot(where[missing], np.full(missing.sum(), 3.0), "x", color=INKS["muted"], ms=4, label="no clip tested")
-        ax.set_xticks(where, [classes[i] for i in order], rotation=90, fontsize=7 if len(order) > 30 else 8)
+        ax.set_xticks(where, names, rotation=90, fontsize=7 if len(order) > 30 else 8)
         ax.set(ylabel="recall (%)", ylim=(0, 100), xlim=(-0.8, len(order) - 0.2))
         ax.grid(axis="x", visible=False)
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
@@ -375,12 +389,12 @@ def confusion_matrix(confusion: Array, classes: Sequence[str], seen: Array, name
     cmap = LinearSegmentedColormap.from_list("fade", [(*IMAGE_RGB, alpha) for alpha in (0.0, 0.5, 0.75, 0.9, 1.0)])
     num_classes, num_seen = len(order), int(np.asarray(seen, bool).sum())
     font = 8.5 if num_classes <= 20 else 6.5
-    size = 2.4 + num_classes * font * 1.75 / 72
+    names, space = labels_of([classes[i] for i in order])
+    size = max(2.4, 1.2 + space) + num_classes * font * 1.75 / 72
     with _style():
         figure = _figure(size + 0.5, size, layout="constrained")
         ax = figure.subplots()
         ax.imshow(cmap(share), interpolation="none", interpolation_stage="rgba")
-        names = [classes[i] for i in order]
         ax.set_xticks(range(num_classes), names, rotation=90, fontsize=font)
         ax.set_yticks(range(num_classes), names, fontsize=font)
         ax.set(xlabel="predicted class", ylabel="true class")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroav.checks import fail
+from neuroav.files import load_json
 from neuroav.report import tables
 
 Array = NDArray[Any]
@@ -66,6 +66,24 @@ class Run:
         return {model: found[model] for model in self.listed(found)}
 
 
+def read_results(run_dir: Path, figures: Sequence[str] = ()) -> dict[str, Any]:
+    """Read ``results.json`` of a run or of a comparison, whose rows have these figures.
+
+    Raises:
+        InputError: If it is missing, or is not what was written there.
+    """
+    path = run_dir / "results.json"
+    if not path.is_file():
+        remedy = "Give the directory that neuroav demo or neuroav run wrote."
+        raise fail(str(run_dir), "a run directory with results.json", "none", remedy)
+    results = load_json(path, "Run it again in another directory.")
+    rows, needed = results.get("rows", []), {"model", "test_set", *figures}
+    if not (isinstance(rows, list) and all(isinstance(row, dict) and needed <= row.keys() for row in rows)):
+        expected = f"rows that have {', '.join(sorted(needed))}"
+        raise fail(str(path), expected, "other rows", "Run it again in another directory.")
+    return results
+
+
 def read_run(run_dir: Path) -> Run:
     """Read the files of a run directory; without ``arrays.npz`` the page has no figures of a clip.
 
@@ -74,16 +92,7 @@ def read_run(run_dir: Path) -> Run:
     Raises:
         InputError: If ``results.json`` is missing, or a file is not what was written there.
     """
-    path = run_dir / "results.json"
-    remedy = "Give the directory that neuroav demo or neuroav run wrote."
-    if not path.is_file():
-        raise fail(str(run_dir), "a run directory with results.json", "none", remedy)
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise fail(str(path), "JSON", str(error), remedy) from None
-    if not isinstance(results, dict) or not isinstance(results.get("rows", []), list):
-        raise fail(str(path), "an object with a list of rows", type(results).__name__, remedy)
+    results = read_results(run_dir)
     return Run(results, read_arrays(run_dir / "arrays.npz"), _read_energy(run_dir / "energy.json"))
 
 
@@ -106,11 +115,8 @@ def _read_energy(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     remedy = "Run neuroav energy again, or remove the file."
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise fail(str(path), "JSON", str(error), remedy) from None
-    if not (isinstance(report, dict) and report.get("rows")):
+    report = load_json(path, remedy)
+    if not report.get("rows"):
         raise fail(str(path), "rows of neuroav energy", "none", remedy)
     return report
 

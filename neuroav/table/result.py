@@ -143,15 +143,15 @@ def _pages(job: Job, blocks: Sequence[Block], scored: Sequence[Scored]) -> dict[
     label = f"tab:{job.printed.key.replace('_', '-')}"
     latex = [f"% {job.command}\n", *(format_latex(b.table, b.title, f"{label}-{i}") for i, b in enumerate(blocks))]
     sections = [
-        Section(f"table-{i}", block.title, f"{table_html(block.table, block.title)}<p>{escape(block.sentence)}</p>")
-        for i, block in enumerate(blocks)
+        Section(f"table-{i}", b.title, f"{table_html(b.table, b.title, headed=True)}<p>{escape(b.sentence)}</p>")
+        for i, b in enumerate(blocks)
     ]
     names = [escape(source.name) for source in job.sources]
     links = ", ".join(f'<a href="{name}/report.html">{name}</a>' for name in names)
     sections.append(Section("runs", "The runs", f"<p>Curves, classes and layers of every row: {links}.</p>"))
     return {
         "table.md": "\n\n".join([f"# {title}", f"`{job.command}`. {remarks}", *parts]) + "\n",
-        "table.csv": format_long_csv((each.source.data_set, each.test_set, each.joined) for each in scored),
+        "table.csv": format_long_csv((s.source.data_set, s.source.name, s.test_set, s.joined) for s in scored),
         "table.tex": "\n".join(latex),
         "report.html": page(
             title,

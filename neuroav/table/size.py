@@ -104,7 +104,7 @@ SIZES: dict[str, Budget | AsPublished] = {
     "tiny": Budget(
         train=TrainConfig(epochs=2, batches=3, batch_size=16, lr=1e-3, schedule=Step(), protocol=OneStage()),
         width=32,
-        layers=1,
+        layers=2,  # with one, rows that differ in what later layers see would be the same
         softmax=SoftmaxConfig(synthetic=10, epochs=2),
         scenes="tiny",
         share={"ucf": 0.01, "activitynet": 0.001, "vggsound": 0.001},

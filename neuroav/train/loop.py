@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -77,6 +78,8 @@ class TrainConfig:
         lowest = {"epochs": 1, "batches": 1, "batch_size": 2, "lr": 0, "weight_decay": 0, "shards": 1, "clip_norm": 0}
         for name, low in lowest.items():
             check_range("TrainConfig", name, getattr(self, name), low)
+            if math.isinf(getattr(self, name)):
+                raise fail("TrainConfig", f"a finite {name}", "inf")
         if len(self.betas) != 2:
             raise fail("TrainConfig", "two betas", str(len(self.betas)))
         for beta in self.betas:

@@ -130,6 +130,11 @@ def test_a_clip_of_several_keeps_its_frames_and_camera_and_can_begin_at_zero(mak
     assert read_frame_times(out)[0].tolist() == [0, 40_000, 80_000, 120_000, 160_000]
     assert main(["events", str(paths[0]), "-o", raw, "--clip", "a"]) == 2
     assert "error: expected an event file with --clip or --from-zero, got" in capsys.readouterr().err
+    for option in (["--contrast", "0.3"], ["--preset", "noisy"], ["--seed", "1"], ["--set", "shot_hz=1"]):
+        assert main(["events", one, "-o", out, *option]) == 2
+        assert "videos with options of the camera, got" in capsys.readouterr().err
+    assert main(["events", one, "-o", out, "--roi", "0,0,8,8"]) == 2
+    assert "videos with options --roi, got" in capsys.readouterr().err
 
 
 def test_labels_are_those_of_the_whole_clip_at_once_and_refused_where_they_would_be_lost(

@@ -52,11 +52,12 @@ def test_printed_ours_and_difference_stand_side_by_side():
 
 def test_the_same_figures_for_other_programs():
     joined = lines(PRINTED, "ucf", ROWS, "biased")
-    read = list(csv.DictReader(io.StringIO(format_long_csv([("ucf", "biased", joined)]))))
+    read = list(csv.DictReader(io.StringIO(format_long_csv([("ucf", "motionscenes", "biased", joined)]))))
     assert len(read) == 16
     (one,) = [r for r in read if (r["row"], r["score"]) == ("a", "hm")]
     assert one == {
-        "data_set": "ucf",
+        "printed_on": "ucf",
+        "ours_on": "motionscenes",
         "test_set": "biased",
         "row": "a",
         "score": "hm",

@@ -69,6 +69,25 @@ def test_class_names_are_text_and_not_markup(drawn):
     assert set(CLASSES) <= set(texts)
 
 
+def test_long_class_names_are_shortened_and_leave_the_figure_its_size():
+    names = ["short", *(f"somebody {i} is " + "very " * 20 + f"slowly playing {i}" for i in range(3))]
+    for draw in (plots.class_bars, plots.confusion_matrix):
+        svg = draw(COUNTS, names, SEEN, "m on test").svg
+        _, _, width, height = map(float, re.search(r'viewBox="([^"]*)"', svg)[1].split())
+        assert height >= 0.8 * 72 * (1.9 + 0.07 * plots.LABEL)  # the names are a part of it, not all
+        assert width < 500
+        assert "somebody 1 is v…" in svg
+        assert "very very very very" not in svg
+
+
+def test_no_error_bar_of_a_score_goes_below_zero():
+    low = plots.overview({"m": {"biased": Quantity(0.1, 0.3, 3)}}, "HM")
+    ends = plots.overview({"m": {"biased": Quantity(0.1, 0.1, 3)}}, "HM")
+    bars = [re.search(r'id="[^"]*LineCollection_1".*?d="M ([0-9.]+)', one.svg, re.S)[1] for one in (low, ends)]
+    axis = [re.search(r'id="[^"]*patch_2".*?d="M ([0-9.]+)', one.svg, re.S)[1] for one in (low, ends)]
+    assert bars == axis
+
+
 def test_recall_and_group_means(drawn):
     recall = plots.class_recall(COUNTS)
     np.testing.assert_allclose(recall, [0.75, 0.5, np.nan, 0.8])
