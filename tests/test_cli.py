@@ -205,7 +205,7 @@ def refused(arguments, capfd, text):
         ("exp.py:one --set train.epochs", "expected a.b=value"),
         ("exp.py:one --set config.dim=7", "a width divisible by tokens=8, got 7"),
         ("exp.py:one --set train.lr=1e9", "expected a finite loss"),
-        ("exp.py:one --set data.scene_bias=0.7", "scene_bias 0.7"),
+        ("exp.py:one --set data.scene_bias=0.7", "one that is rendered (0.5), got 0.7"),
         ("exp.py:one --set data.scenes.split=1", "expected a store of MotionScenes"),
         (
             "exp.py:own_store --set data.val_unseen=x --set data.test_unseen=y",

@@ -58,7 +58,7 @@ def folder(make, tmp_path_factory):
 @pytest.fixture
 def experiments(make, tmp_path, monkeypatch):
     """Names that can be given to the command, one for each experiment."""
-    monkeypatch.setattr(footprint, "load_experiment", lambda name: make(name))
+    monkeypatch.setattr(footprint, "load_experiment", lambda name: make(name.removeprefix("x.py:")))
     monkeypatch.chdir(tmp_path)
 
 
@@ -135,7 +135,7 @@ def test_the_checklist_says_what_does_not_hold(report):
 
 
 def test_experiments_are_counted_untrained_and_say_so(experiments, capsys):
-    assert main(["energy", "twin", "pooled", "--clips", "4", "--json", "e.json"]) == 0
+    assert main(["energy", "x.py:twin", "x.py:pooled", "--clips", "4", "--json", "e.json"]) == 0
     rows = load_json(Path("e.json"))["rows"]
     assert [(row["model"], row["trained"], row["spike_rate"]) for row in rows[::2]] == [
         ("twin", False, None),
@@ -151,7 +151,7 @@ def test_experiments_are_counted_untrained_and_say_so(experiments, capsys):
 
 
 def test_the_front_end_is_named(experiments):
-    assert main(["energy", "twin", "inside", "pooled", "--clips", "4", "--json", "e.json"]) == 0
+    assert main(["energy", "x.py:twin", "x.py:inside", "x.py:pooled", "--clips", "4", "--json", "e.json"]) == 0
     fronts = {row["model"]: row["front_end"] for row in load_json(Path("e.json"))["rows"]}
     (stored, twin) = fronts["twin"]
     assert "when the clips were stored" in stored["not_counted"]
@@ -163,7 +163,7 @@ def test_the_front_end_is_named(experiments):
 def test_an_experiment_with_a_finished_run_is_counted_trained(experiments, folder, tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "spiking").symlink_to(folder)
-    assert main(["energy", "spiking", "--clips", "4", "--json", "e.json"]) == 0
+    assert main(["energy", "x.py:spiking", "--clips", "4", "--json", "e.json"]) == 0
     assert all(row["trained"] for row in load_json(Path("e.json"))["rows"])
 
 
@@ -187,9 +187,11 @@ def test_a_finished_run_of_a_comparison_is_found_in_its_folder(make, folder, mon
 def test_clips_and_class_vectors_are_those_of_the_evaluation(make, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     changed = dataclasses.replace(make("pooled"), steps=Crops(train=4, test=5), class_vectors=Optimised())
-    monkeypatch.setattr(footprint, "load_experiment", lambda name: changed if name == "changed" else make("pooled"))
+    monkeypatch.setattr(
+        footprint, "load_experiment", lambda name: changed if name == "x.py:changed" else make("pooled")
+    )
     tasks = {}
-    (one,), (plain,) = (footprint.candidates(name, tasks) for name in ("changed", "plain"))
+    (one,), (plain,) = (footprint.candidates(name, tasks) for name in ("x.py:changed", "x.py:plain"))
     assert (len(one.batch(2).video), len(plain.batch(2).video)) == (5, 12)
     assert not torch.allclose(one.class_vectors, plain.class_vectors)
 
@@ -242,10 +244,10 @@ def test_spike_driven_and_dense_stand_in_a_section_of_their_own(measured_report)
 
 def test_a_model_without_spikes_is_not_driven_by_them(make, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(footprint, "load_experiment", lambda name: make(name))
+    monkeypatch.setattr(footprint, "load_experiment", lambda name: make(name.removeprefix("x.py:")))
     tasks = {}
     for name in ("twin", "pooled"):
-        (one,) = footprint.candidates(name, tasks)
+        (one,) = footprint.candidates(f"x.py:{name}", tasks)
         assert "no spiking layers" in footprint.spike_driven_rows(one, (1,))["not_measured"]
 
 
@@ -346,6 +348,8 @@ def test_a_folder_without_runs_and_a_model_named_twice_are_errors(folder, tmp_pa
     (shutil.copytree(folder, tmp_path / "unfinished") / "results.json").unlink()
     with pytest.raises(InputError, match="a finished run, or a folder of them"):
         footprint.energy_command([str(tmp_path)])
+    with pytest.raises(InputError, match="the directory of a run, or FILE.py:NAME, got no such directory"):
+        footprint.energy_command([str(tmp_path / "nothing")])
     with pytest.raises(InputError, match="each model and seed once, got 'spiking, seed 0' twice"):
         footprint.energy_command([str(folder), str(folder)])
 
