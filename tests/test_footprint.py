@@ -348,7 +348,7 @@ def test_a_folder_without_runs_and_a_model_named_twice_are_errors(folder, tmp_pa
     (shutil.copytree(folder, tmp_path / "unfinished") / "results.json").unlink()
     with pytest.raises(InputError, match="a finished run, or a folder of them"):
         footprint.energy_command([str(tmp_path)])
-    with pytest.raises(InputError, match="the directory of a run, or FILE.py:NAME, got no such directory"):
+    with pytest.raises(InputError, match=r"the directory of a run, or FILE\.py:NAME, got no such directory"):
         footprint.energy_command([str(tmp_path / "nothing")])
     with pytest.raises(InputError, match="each model and seed once, got 'spiking, seed 0' twice"):
         footprint.energy_command([str(folder), str(folder)])
