@@ -209,6 +209,35 @@ if cpu.available():
     torch.library.impl("neuroav::dynamic_lif_backward", "cpu", _dynamic_lif_backward_cpu)
 
 
+class _DynamicLIF(torch.autograd.Function):
+    """The op with its gradients.
+
+    Registered by hand: ``torch.library.register_autograd`` looks up the defaults of all arguments at every call, which
+    of these fifteen takes longer than a small layer.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        output = _below_autograd(*inputs)
+        _save(ctx, inputs, output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        return _gradients(ctx, *grads)
+
+
+def _below_autograd(*inputs: Any) -> Any:
+    with torch._C._AutoDispatchBelowAutograd():
+        return torch.ops.neuroav.dynamic_lif.default(*inputs)
+
+
+def _autograd(*inputs: Any) -> Any:
+    if torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in inputs[:4]):
+        return _DynamicLIF.apply(*inputs)
+    return _below_autograd(*inputs)
+
+
 def _save(ctx: Any, inputs: tuple, output: tuple) -> None:
     x, theta, v0, decay, left, *ctx.options, keep = inputs
     if not keep:
@@ -250,7 +279,8 @@ class _FirstOnly(torch.autograd.Function):
         raise fail(_WHERE, "a first derivative", "one of second order through the surrogate", remedy)
 
 
-torch.library.register_autograd("neuroav::dynamic_lif", _gradients, setup_context=_save)
+_FRAGMENT = torch.library.Library("neuroav", "FRAGMENT")
+_FRAGMENT.impl("dynamic_lif", _autograd, "Autograd")
 
 
 def dynamic_lif(
@@ -324,7 +354,7 @@ def dynamic_lif(
         raise fail(_WHERE, "x of shape (T, B, *)", str(tuple(x.shape)))
     rest = tuple(x.shape[2:])
     neurons = math.prod(rest)
-    flat = x.reshape(x.shape[0], x.shape[1], neurons)
+    flat = _shaped(x, (x.shape[0], x.shape[1], neurons))
     state = flat.shape[1:]
     theta = _like(x, "theta", theta)
     theta = _threshold(x, theta)
@@ -344,11 +374,16 @@ def dynamic_lif(
     )  # fmt: skip
     own = tuple(x.shape[1:])
     return (
-        spikes.reshape(x.shape),
-        v.reshape(own),
-        left.reshape(own) if refractory else None,
-        kept.reshape(x.shape) if return_membrane else None,
+        _shaped(spikes, x.shape),
+        _shaped(v, own),
+        _shaped(left, own) if refractory else None,
+        _shaped(kept, x.shape) if return_membrane else None,
     )
+
+
+def _shaped(values: Tensor, shape: tuple) -> Tensor:
+    """Reshape what has another shape; what has it already needs no node in the graph of gradients."""
+    return values if values.shape == shape else values.reshape(shape)
 
 
 def _like(x: Tensor, name: str, value: Tensor | float, dtype: torch.dtype | None = None) -> Tensor:
@@ -374,7 +409,7 @@ def _threshold(x: Tensor, theta: Tensor) -> Tensor:
     if not _broadcasts(shape, x.shape):
         raise fail(_WHERE, f"theta that broadcasts to x {tuple(x.shape)}", str(tuple(theta.shape)))
     steps, batch, *rest = shape
-    return _neurons(theta.reshape(shape), (steps, batch), tuple(rest), tuple(x.shape[2:]))
+    return _neurons(_shaped(theta, shape), (steps, batch), tuple(rest), tuple(x.shape[2:]))
 
 
 def _decay(x: Tensor, decay: Tensor) -> Tensor:
@@ -382,10 +417,10 @@ def _decay(x: Tensor, decay: Tensor) -> Tensor:
     rest = tuple(x.shape[2:])
     shape = (1,) * (len(rest) - decay.dim()) + tuple(decay.shape)
     if decay.numel() == 1:
-        return decay.reshape(1)
+        return _shaped(decay, (1,))
     if not _broadcasts(shape, rest):
         raise fail(_WHERE, f"decay that broadcasts to the neurons {rest}", str(tuple(decay.shape)))
-    return _neurons(decay.reshape(shape), (), shape, rest)
+    return _neurons(_shaped(decay, shape), (), shape, rest)
 
 
 def _broadcasts(shape: tuple, full: tuple) -> bool:
@@ -397,5 +432,5 @@ def _broadcasts(shape: tuple, full: tuple) -> bool:
 def _neurons(values: Tensor, lead: tuple, rest: tuple, full: tuple) -> Tensor:
     """Flatten the axes ``rest`` of values, all of size 1 or all full, to one; a mixture is expanded."""
     if all(size == 1 for size in rest):
-        return values.reshape(*lead, 1)
-    return values.expand(*lead, *full).reshape(*lead, math.prod(full))
+        return _shaped(values, (*lead, 1))
+    return _shaped(values.expand(*lead, *full), (*lead, math.prod(full)))
