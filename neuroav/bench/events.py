@@ -31,6 +31,7 @@ from neuroav.processes import num_cores
 from neuroav.progress import Progress
 
 CONTRAST = 0.2
+DECODING = "PyAV, decoding only"  # the least that a file takes
 BINS, GRID = 10, (16, 16)  # time bins over the clip; cells of the counts
 SAME_PLACES = 0.5  # a peer's events must lie where ours do: least correlation of the two maps of events per pixel
 SYNTHETIC = ((240, 426, 100), (720, 1280, 16))
@@ -198,7 +199,7 @@ def groups(clip: Frames, threads: int, with_peers: bool) -> list[list[Entry]]:
         found.append(entries + _floors(entries))
     if clip.path is not None:
         cores = num_cores()  # both choose their threads themselves
-        both = {"neuroav": start_file, "PyAV, decoding only": start_decode}
+        both = {"neuroav": start_file, DECODING: start_decode}
         found.append([Entry(FILE, FILE, FILE, Job(impl, start, (clip.path,), cores)) for impl, start in both.items()])
     return found
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from neuroav.bench import neuron_peers, peers
 from neuroav.bench.energy import energy_bench_command
-from neuroav.bench.events import events_bench_command
+from neuroav.bench.events import DECODING, events_bench_command
 from neuroav.bench.neurons import neurons_bench_command
 from neuroav.bench.page import Options, head, left_out
 from neuroav.bench.protocol import protocol_bench_command
@@ -34,6 +34,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "energy": energy_bench_command,
 }
 OURS, FLOOR = "neuroav", "floor"
+FLOORS = (FLOOR, DECODING)
 
 
 def every_bench_command(options: Options, **own: Mapping[str, Any]) -> int:
@@ -106,8 +107,8 @@ def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for (bench, case), times in cases.items():
         first = OURS if OURS in times else next((impl for impl in times if impl != FLOOR), FLOOR)
-        pairs = [(impl, first) for impl in times if impl not in (first, FLOOR)]
-        pairs += [(OURS, FLOOR)] if OURS in times and FLOOR in times else []
+        pairs = [(impl, first) for impl in times if impl not in (first, *FLOORS)]
+        pairs += [(OURS, floor) for floor in FLOORS if OURS in times and floor in times]
         for above, below in pairs:
             what = f"{above} / {below}"
             found.append({"bench": bench, "case": case, "what": what, "ratio": times[above] / times[below]})
@@ -129,7 +130,7 @@ def markdown(report: dict[str, Any], failed: Sequence[str]) -> str:
     lines += [f"| {one['bench']} | {one['case']} | {one['what']} | {one['ratio']:.2f} |" for one in report["ratios"]]
     notes = (
         "Ratios of median wall times, of runs in turns. Another implementation / neuroav: above 1 neuroav is faster. "
-        "neuroav / floor: how many times the least possible; for energy, counting over a plain pass. A model / the "
-        "first of them: below 1 its step takes less time."
+        "neuroav / floor: how many times the least possible (of a file, decoding it); for energy, counting over a plain "
+        "pass. A model / the first of them: below 1 its step takes less time."
     )
     return "\n".join([*lines, *left_out(report["skipped"]), "", notes, ""])

@@ -25,6 +25,9 @@ ROWS = {
 }
 
 
+FILE = {"neuroav": 4.0, "PyAV, decoding only": 2.0}
+
+
 @pytest.fixture
 def calls(monkeypatch):
     """Stands in for every bench: writes its rows and remembers how it was called."""
@@ -57,6 +60,7 @@ def test_every_bench_takes_what_it_is_given(command):
 
 def test_ratios_are_of_median_times_against_ours_and_the_floor():
     rows = [row for of_bench in ROWS.values() for row in of_bench]
+    rows += [{"bench": "events", "case": "file", "impl": impl, "median_s": s} for impl, s in FILE.items()]
     found = {(one["bench"], one["case"], one["what"]): one["ratio"] for one in bench.ratios(rows)}
     assert found == {
         ("events", "a", "v2e / neuroav"): 8.0,
@@ -64,6 +68,7 @@ def test_ratios_are_of_median_times_against_ours_and_the_floor():
         ("events", "b", "v2e / neuroav"): 2.0,
         ("train", "a step", "twin / MDFT"): 0.75,
         ("energy", "count", "neuroav / floor"): 1.5,
+        ("events", "file", "neuroav / PyAV, decoding only"): 2.0,
     }
 
 
