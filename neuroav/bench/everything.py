@@ -130,7 +130,7 @@ def markdown(report: dict[str, Any], failed: Sequence[str]) -> str:
     lines += [f"| {one['bench']} | {one['case']} | {one['what']} | {one['ratio']:.2f} |" for one in report["ratios"]]
     notes = (
         "Ratios of median wall times, of runs in turns. Another implementation / neuroav: above 1 neuroav is faster. "
-        "neuroav / floor: how many times the least possible (of a file, decoding it); for energy, counting over a plain "
-        "pass. A model / the first of them: below 1 its step takes less time."
+        "neuroav / floor: how many times the least possible (of a file, decoding it); for energy, counting over a "
+        "plain pass. A model / the first of them: below 1 its step takes less time."
     )
     return "\n".join([*lines, *left_out(report["skipped"]), "", notes, ""])
