@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from neuroav import __version__, interrupts
 from neuroav.checks import NeuroavError, fail
@@ -25,6 +26,7 @@ EXAMPLES = """examples:
 """
 
 OF_CLIPS = ("folder", "labels", "workers", "cluster", "video_encoder", "audio_encoder")
+KEPT = ("config.json", "versions.json", "results.json", "energy.json", "table.json")
 RESUMED = ("demo", "run", "table", "extract")
 FOLLOWING = ("patience", "window")  # options of classify --follow alone
 PUBLISHED = ("dataset", "split", "text_order")  # options of --from-avca and --from-tcaf alone
@@ -146,6 +148,24 @@ def _convert(args: argparse.Namespace) -> int:
         align=args.align,
         json_path=args.json,
     )
+
+
+def _check_json(args: argparse.Namespace) -> None:
+    """Refuse ``--json`` onto what another option names, what a run holds, or a file that isn't JSON."""
+    if args.json is None:
+        return
+    check_output("--json", args.json)
+    path, mine = Path(args.json), "a file of its own"
+    values = [value for name, value in vars(args).items() if name != "json"]
+    named = [each for value in values for each in (value if isinstance(value, list) else [value])]
+    if any(isinstance(each, str) and Path(each).resolve() == path.resolve() for each in named):
+        raise fail("--json", mine, f"{path}, which is named twice")
+    if path.is_file():
+        if path.name in KEPT:
+            raise fail("--json", mine, f"{path}, which a run or a table holds", "Choose another name.")
+        with path.open("rb") as file:
+            if file.read(64).lstrip()[:1] not in (b"", b"{"):
+                raise fail("--json", "a new file, or one of JSON to replace", f"{path}, which is neither")
 
 
 def _refuse(args: argparse.Namespace, where: str, expected: str, names: Sequence[str]) -> None:
@@ -441,7 +461,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # file names that the terminal can't show
     try:
         with interrupts.never_lost():  # unfinished files are removed
-            check_output("--json", args.json)
+            _check_json(args)
             return args.handler(args)
     except NeuroavError as error:
         text = str(error).removeprefix(f"neuroav {args.verb}: ")
@@ -449,6 +469,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:  # whoever read what is printed has stopped
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MemoryError as error:
+        print(f"neuroav {args.verb}: failed: too little memory: {error}", file=sys.stderr)  # noqa: T201
         return 1
     except OSError as error:
         print(f"neuroav {args.verb}: failed: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201

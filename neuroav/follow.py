@@ -92,6 +92,7 @@ def follow_command(
     if window is None:
         window = float(np.median(recogniser.task.store.lengths)) * bin_s
     check_range("classify", "--window", window, bin_s, LONGEST_S)
+    check_range("classify", "--patience", patience, 0)
     lines = introduction(recogniser, chosen)
     sys.stdout.write("\n".join([*lines, f"judged after each second: the last {window:.1f} s of {clips[0]}"]) + "\n")
     _warm_up(recogniser, chosen)

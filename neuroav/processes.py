@@ -84,12 +84,17 @@ def process_pool(workers: int, preload: Sequence[str] = ()) -> ProcessPoolExecut
 
 @contextmanager
 def _safe_path() -> Iterator[None]:
-    """Have interpreters that are started meanwhile leave the working directory out of ``sys.path``."""
+    """Have interpreters that are started meanwhile leave the working directory out of ``sys.path``.
+
+    They leave Ctrl-C to this process from the first instant too.
+    """
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         if before is None:
             del os.environ["PYTHONSAFEPATH"]
         else:

@@ -679,8 +679,12 @@ def finished_experiment(folder: Path) -> Experiment:
         runs = sorted(path.parent.name for path in folder.glob("*/config.json"))
         raise fail(where, what, "that of a comparison", f"Choose one of its runs: {', '.join(runs)}.")
     if not (folder / "results.json").is_file():
-        actual = "an unfinished one" if (folder / "config.json").is_file() else "none"
-        raise fail(where, what, actual, "Make one with neuroav run.")
+        unfinished, below = (folder / "config.json").is_file(), sorted(folder.glob("*/results.json"))
+        actual = "an unfinished one" if unfinished else "a file" if folder.is_file() else "none"
+        remedy = (
+            f"Runs below it: {some([str(path.parent) for path in below])}." if below else "Make one with neuroav run."
+        )
+        raise fail(where, what, actual, remedy)
     experiment = read_experiment(folder / "config.json")
     made_by = _made_by(folder)
     there = Path(str(made_by.get("directory", ".")), experiment.data.store)  # a relative name is relative to that

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from neuroav.checks import fail, nearest
+from neuroav.checks import fail, nearest, some
 from neuroav.config import Data, MotionScenesData, SimulatedData, StoreData
 from neuroav.data.class_vectors import AsGiven, Optimised
 from neuroav.data.sample import WHOLE_CLIPS, ClipData, Statistics
@@ -158,7 +158,7 @@ def _test_set(settings: dict[str, Any]) -> str:
 def _check_names(data: StoreData, known: Sequence[str]) -> None:
     for name in (*data.val_unseen, *data.test_unseen):
         if name not in known:
-            remedy = nearest(name, known)
+            remedy = nearest(name, known) or f"It has {some(known, 9)}."
             if any(other.startswith(f"{name},") for other in known):
                 remedy += " Quote a name that holds a comma: --set 'data.test_unseen=one,\"two, three\"'."
             raise fail(data.store, "unseen classes that have clips", repr(name), remedy)

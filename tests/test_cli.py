@@ -308,6 +308,7 @@ def test_demo_refuses_bad_input_and_leaves_nothing(here, capfd, arguments, text)
             "failed: PermissionError: [Errno 13] Permission denied",
         ),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError("Unable to allocate 74.5 GiB"), 1, "failed: too little memory: Unable to allocate 74.5 GiB"),
     ],
 )
 def test_what_the_system_or_the_user_stops_is_one_line_too(monkeypatch, capfd, error, status, line):
@@ -334,6 +335,25 @@ def test_a_reader_that_stops_is_no_error():
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert done.stdout
     assert not done.stderr
+
+
+def test_json_takes_the_place_of_nothing_but_json(tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, content in (("clip.mp4", b"film"), ("labels.csv", b"file,label"), ("results.json", b"{}")):
+        (tmp_path / name).write_bytes(content)
+    before = listing(tmp_path)
+    for arguments, text in (
+        ("classify clip.mp4 --run run --json clip.mp4", "which is named twice"),
+        ("classify clip.mp4 --run run --draw new.mp4 --json ./new.mp4", "which is named twice"),
+        ("extract clips --labels labels.csv --vectors v.npz -o new.h5 --json new.h5", "which is named twice"),
+        ("eval run --json labels.csv", "a new file, or one of JSON to replace, got labels.csv"),
+        ("eval run --json results.json", "which a run or a table holds"),
+    ):
+        refused(arguments.split(), capfd, text)
+        assert listing(tmp_path) == before
+    (tmp_path / "mine.json").write_text("{}")
+    assert main(["table", "--json", "mine.json"]) == 0
+    assert json.loads((tmp_path / "mine.json").read_text())["tables"]
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):

@@ -322,7 +322,7 @@ def test_a_run_on_its_own_gets_the_report_and_a_section_in_its_page(folder, tmp_
     assert main(["energy", str(run_dir), "--clips", "4"]) == 0
     printed = capsys.readouterr().out
     assert f"section on energy: {run_dir / 'report.html'}" in printed
-    assert "By estimate, biased: spiking: no model without spikes is as accurate." in printed
+    assert "By estimate, biased: No model without spikes is among the points, so none are compared." in printed
     curves = load_json(run_dir / "energy.json")["curves"]
     assert [(each["test_set"], each["points"][0]["name"]) for each in curves] == [
         ("biased", "spiking"),

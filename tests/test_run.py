@@ -371,7 +371,12 @@ def test_a_run_is_evaluated_from_another_folder_by_another_version(folders, tmp_
 
 def test_files_of_a_run_that_were_changed_are_named(folders, tmp_path):
     shutil.copytree(folders["one"], tmp_path / "run")
-    for name, content in [("versions.json", []), ("results.json", {"rows": [{"model": "m"}]}), ("results.json", 3)]:
+    for name, content in [
+        ("versions.json", []),
+        ("results.json", {}),
+        ("results.json", {"rows": [{"model": "m"}]}),
+        ("results.json", 3),
+    ]:
         before = (tmp_path / "run" / name).read_text()
         save_json(tmp_path / "run" / name, content)
         with pytest.raises(InputError, match=name):
@@ -381,6 +386,10 @@ def test_files_of_a_run_that_were_changed_are_named(folders, tmp_path):
     save_json(tmp_path / "of_two" / "results.json", {})
     with pytest.raises(InputError, match=r"got that of a comparison\. Choose one of its runs: one\."):
         run.eval_command(str(tmp_path / "of_two"), None)
+    with pytest.raises(InputError, match=r"got none\. Runs below it: .*of_two"):
+        run.eval_command(str(tmp_path), None)
+    with pytest.raises(InputError, match=r"got a file\. Make one"):
+        run.eval_command(str(tmp_path / "run" / "results.json"), None)
 
 
 @pytest.mark.parametrize("change", ["other weights", "other width", "truncated", "missing", "no note"])

@@ -102,7 +102,8 @@ def read_labels(path: str | os.PathLike[str], folder: str | os.PathLike[str]) ->
     """
     where = str(path)
     if not Path(folder).is_dir():
-        raise fail(str(folder), "a folder of clips", "no such folder")
+        actual = "a file" if Path(folder).is_file() else "no such folder"
+        raise fail(str(folder), "a folder of clips", actual)
     if not any(item.is_file() for item in Path(folder).rglob("*")):
         raise fail(str(folder), "a folder of clips", "a folder without files")
     rows = [_label_row(where, line, values) for line, values in _csv_lines(where)]
@@ -125,7 +126,8 @@ def read_labels(path: str | os.PathLike[str], folder: str | os.PathLike[str]) ->
 
 def _csv_lines(where: str) -> Iterator[tuple[int, dict[str, str]]]:
     if not Path(where).is_file():
-        raise fail(where, "a CSV file with columns file,label", "no such file")
+        actual = "a folder" if Path(where).is_dir() else "no such file"
+        raise fail(where, "a CSV file with columns file,label", actual)
     with open(where, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         try:
@@ -136,6 +138,10 @@ def _csv_lines(where: str) -> Iterator[tuple[int, dict[str, str]]]:
                 raise fail(where, "columns file and label", f"{', '.join(columns) or 'an empty file'}", remedy)
             reader.fieldnames = columns
             for values in reader:
+                if None in values:
+                    more, remedy = len(values[None]), "Quote a value that holds a comma."
+                    line = f"{where}, line {reader.line_num}"
+                    raise fail(line, f"{len(columns)} values", f"{len(columns) + more}", remedy)
                 yield reader.line_num, {key: (value or "").strip() for key, value in values.items() if key in columns}
         except (csv.Error, UnicodeDecodeError) as error:
             raise fail(where, "a CSV file in UTF-8", str(error)) from error

@@ -143,7 +143,7 @@ def _unit(where: str, found: PhraseVector) -> PhraseVector:
 
 def _absent(where: str, phrase: str, missing: str, known: Iterable[str]) -> Exception:
     what = f"a vector for {phrase!r}" + (f", the mean of its words {phrase_words(phrase)}" if missing != phrase else "")
-    remedy = f"{nearest(missing, known)} Write other words; in labels.csv, into a column 'vector'.".strip()
+    remedy = f"{nearest(missing, known)} Write other words (for extract, into a column 'vector' of labels.csv).".strip()
     return fail(where, what, f"none for {missing!r}", remedy)
 
 

@@ -152,10 +152,13 @@ def as_accurate(peer: Spread, own: Spread) -> bool:
 
 
 def at_equal_accuracy(points: Sequence[Point]) -> list[Equal]:
-    """For each spiking point, the cheapest one without spikes that is at least as accurate; see :func:`as_accurate`."""
+    """For each spiking point, the cheapest one without spikes that is at least as accurate; see :func:`as_accurate`.
+
+    A point whose HM is 0 has learnt nothing to compare.
+    """
     found = []
     for each in points:
-        if each.spiking:
+        if each.spiking and each.hm.mean > 0:
             peers = [peer for peer in points if not peer.spiking and as_accurate(peer.hm, each.hm)]
             found.append(Equal(each, min(peers, key=lambda one: one.joules.mean, default=None)))
     return found

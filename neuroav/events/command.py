@@ -20,7 +20,7 @@ from neuroav.events.convert import (
     convert_videos,
     is_event_file,
 )
-from neuroav.events.formats import by_suffix, hdf5
+from neuroav.events.formats import FORMATS, by_suffix, hdf5
 from neuroav.events.io import describe_events, remove_leftovers, renamed_when_done
 from neuroav.events.video import video_info
 from neuroav.files import check_output
@@ -215,6 +215,8 @@ def _convert_folders(
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise fail(WHERE, "-o to be a folder, as an input is one", f"{out}, which is a file")
+    if not folder.exists() and any(folder.suffix.lower() in form.suffixes for form in FORMATS.values()):
+        raise fail(WHERE, "-o to be a folder, as an input is one", f"{out}, the name of a file")
     jobs = [(source, target, conversion) for source, target in _targets(inputs, folder)]
     todo, changed = _unfinished(jobs)
     if len(todo) < len(jobs):
@@ -385,6 +387,8 @@ def _check_outputs(clips: Sequence[Path], out: str | None, preview: str | None, 
         if path in seen:
             raise fail(WHERE, f"{name} to be a file of its own", str(value))
         check_output(name, value)
+        if name == "--out" and path.is_file() and hdf5.holds_others(path):
+            raise fail(WHERE, "-o to be a new file, or events to replace", f"{value}, which holds something else")
         seen.add(path)
 
 

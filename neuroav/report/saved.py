@@ -78,7 +78,11 @@ def read_results(run_dir: Path, figures: Sequence[str] = ()) -> dict[str, Any]:
         raise fail(str(run_dir), "a run directory with results.json", "none", remedy)
     results = load_json(path, "Run it again in another directory.")
     rows, needed = results.get("rows", []), {"model", "test_set", *figures}
-    if not (isinstance(rows, list) and all(isinstance(row, dict) and needed <= row.keys() for row in rows)):
+    if not (
+        isinstance(rows, list)
+        and (rows or not figures)
+        and all(isinstance(row, dict) and needed <= row.keys() for row in rows)
+    ):
         expected = f"rows that have {', '.join(sorted(needed))}"
         raise fail(str(path), expected, "other rows", "Run it again in another directory.")
     return results

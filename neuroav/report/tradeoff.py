@@ -94,6 +94,10 @@ def verdicts(curve: Curve) -> list[str]:
         SNN: 2 times the energy of ANN, the cheapest without spikes as accurate (estimate).
         top: no model without spikes is as accurate.
     """
+    spiking = [point for point in curve.points if point.spiking]
+    if not spiking or len(spiking) == len(curve.points):
+        kind = "No model without spikes" if spiking else "No spiking model"
+        return [f"{kind} is among the points, so none are compared."]
     lines = []
     for each in at_equal_accuracy(curve.points):
         if each.peer is None:
@@ -101,7 +105,8 @@ def verdicts(curve: Curve) -> list[str]:
         elif each.ratio is not None:
             times = f"{_ratio(each.ratio)} times the energy of {each.peer.name}"
             lines.append(f"{each.spiking.name}: {times}, the cheapest without spikes as accurate ({curve.kind}).")
-    return lines or ["No spiking model is among the points."]
+    lines += [f"{one.name}: its HM is 0, nothing is compared." for one in spiking if one.hm.mean == 0]
+    return lines
 
 
 # --------------------------------------------------------------------------------------------------------------- plots

@@ -201,6 +201,7 @@ def test_if_no_clip_can_be_read_nothing_is_written_but_the_reasons(folder, input
         ("", "columns file and label, got an empty file"),
         ("a.mp4,rain\n", "columns file and label, got a.mp4, rain"),
         ("file,label\n", "at least one clip, got only a header"),
+        ("file,label\na.mp4,playing violin, fiddle\n", "line 2: expected 2 values, got 3. Quote a value that holds"),
         ("file,label\na.mp4,\n", "line 2: expected a value in column label, got none"),
         ("file,label\na.mp4,rain\n./a.mp4,rain\n", "every file once, got a.mp4 more than once"),
         (

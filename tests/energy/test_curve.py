@@ -60,6 +60,7 @@ def test_the_peer_is_the_cheapest_that_is_as_accurate():
     )
     assert curve.at_equal_accuracy([point("snn", 0.6, 1.0, spiking=True), *peers])[0].ratio is None
     assert curve.at_equal_accuracy(peers) == []
+    assert curve.at_equal_accuracy([point("untaught", 0.0, 1.0, spiking=True), *peers]) == []
 
 
 def test_within_the_spread_is_one_deviation_of_the_difference_of_means():

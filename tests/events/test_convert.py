@@ -353,6 +353,23 @@ def test_outputs_are_checked_first(video, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["slide.mkv"]
 
 
+def test_only_events_are_replaced_by_events(video, tmp_path, capsys):
+    import h5py
+
+    out = tmp_path / "store.h5"
+    with h5py.File(out, "w") as file:
+        file["features"] = np.arange(3)
+    before = out.read_bytes()
+    assert main(["events", str(video), "-o", str(out)]) == 2
+    assert "-o to be a new file, or events to replace, got" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    out.unlink()
+    assert main(["events", str(video), "-o", str(out)]) == 0
+    assert main(["events", str(video), "-o", str(out), "--contrast", "0.3"]) == 0
+    assert main(["events", str(video.parent), "-o", str(tmp_path / "events.h5")]) == 2
+    assert "-o to be a folder, as an input is one, got" in capsys.readouterr().err
+
+
 def test_a_picture_gives_no_events_and_a_note(tmp_path, capsys):
     from PIL import Image
 

@@ -150,7 +150,9 @@ def test_without_a_trained_model_there_is_no_curve_and_no_number():
 def test_without_spikes_there_are_no_limits_to_draw(report):
     rows = [row for row in report["rows"] if row["spike_rate"] is None]
     assert tradeoff.break_even_plot(rows, "b") is None
-    assert tradeoff.verdicts(estimate_curves(rows)[0]) == ["No spiking model is among the points."]
+    assert tradeoff.verdicts(estimate_curves(rows)[0]) == [
+        "No spiking model is among the points, so none are compared."
+    ]
     plot = tradeoff.break_even_plot(report["rows"], "b")
     assert "the limits of the literature are 0.15 to 1.38" in plot.alt
 

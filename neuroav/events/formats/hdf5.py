@@ -247,6 +247,19 @@ def opened(path: Path) -> Iterator[Any]:
         raise fail(str(path), "a sound HDF5 file of events", actual.removesuffix("."), "Is it damaged?") from error
 
 
+def holds_others(path: Path) -> bool:
+    """Whether a file is HDF5 without events, a feature store for one."""
+    import h5py
+
+    if not h5py.is_hdf5(path):
+        return False
+    try:
+        with opened(path) as file:
+            return not clip_names(path, file)
+    except NeuroavError:
+        return True
+
+
 def clip_names(path: Path, file: Any) -> list[str]:
     """Return the names of a file's groups with events; ``[""]`` if they are at its root."""
     version = file.attrs.get("format_version") if text_attribute(file, "format") == FORMAT else FORMAT_VERSION
