@@ -26,6 +26,7 @@ EXAMPLES = """examples:
 """
 
 OF_CLIPS = ("folder", "labels", "workers", "cluster", "video_encoder", "audio_encoder")
+CONVERSION = ("out", "preset", "contrast", "set", "seed", "roi", "format", "clip", "from_zero", "labels", "preview")
 KEPT = ("config.json", "versions.json", "results.json", "energy.json", "table.json")
 RESUMED = ("demo", "run", "table", "extract")
 FOLLOWING = ("patience", "window")  # options of classify --follow alone
@@ -76,6 +77,8 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _events(args: argparse.Namespace) -> int:
+    if args.info:
+        _refuse(args, "neuroav events --info", "no options of a conversion", CONVERSION)
     from neuroav.events.command import camera_from_options, events_command
 
     of_camera = (args.preset, args.contrast, args.set, args.seed)
@@ -420,7 +423,9 @@ def build_parser() -> argparse.ArgumentParser:
     classify = verbs.add_parser("classify", help="name what is in a video, out of any words you type")
     classify.add_argument("clips", nargs="+", metavar="CLIP", help="video files; with --follow one, or /dev/videoN")
     classify.add_argument("--run", required=True, metavar="RUN_DIR", help="a finished run, whose model is asked")
-    classify.add_argument("--classes", default=None, metavar='"A, B"', help="to choose from (default: all of the run)")
+    classify.add_argument(
+        "--classes", default=None, metavar='"A, B"', help="to choose from (default: those of the run's test)"
+    )
     classify.add_argument("--vectors", default=None, metavar="FILE", help="word vectors, for words new to the run")
     classify.add_argument("--draw", default=None, metavar="MP4|DIR", help="also draw the answer onto copies of clips")
     classify.add_argument("--top", type=int, default=5, metavar="K", help="classes shown (default: 5)")

@@ -208,8 +208,9 @@ errors apart over seeds, of these 2 as printed: as far as the spread tells, the 
         """
         if not self.pairs:
             return "Order of rows: fewer than two rows have both a printed HM and one of ours."
-        text = f"Order of {self.num_rows} rows by HM: {self.agreeing} of {self.pairs} pairs as printed "
-        text += f"(Kendall tau {self.tau:+.2f}). "
+        tied = self.pairs - self.agreeing - self.opposed
+        text = f"Order of {self.num_rows} rows by HM: {self.agreeing} of {self.pairs} pairs as printed"
+        text += f"{f', {tied} tied' if tied else ''} (Kendall tau {self.tau:+.2f}). "
         if self.one_seed:
             return text + "One seed has no spread, so no order is told from chance."
         if not self.apart:

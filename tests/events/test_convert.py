@@ -196,6 +196,8 @@ def test_info_says_what_files_hold(video, tmp_path, capsys):
     out, json_path = tmp_path / "out.h5", tmp_path / "info.json"
     main(["events", str(video), "-o", str(out), "--contrast", "0.25"])
     capsys.readouterr()
+    assert main(["events", "--info", str(out), "-o", str(tmp_path / "new.h5"), "--preset", "noisy"]) == 2
+    assert "no options of a conversion, got --out, --preset" in capsys.readouterr().err
     assert main(["events", "--info", str(out), str(video), "--json", str(json_path)]) == 0
     printed = capsys.readouterr().out.splitlines()
     rows = json.loads(json_path.read_text())["rows"]

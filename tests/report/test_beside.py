@@ -106,6 +106,7 @@ def test_the_order_of_rows_is_kendalls_tau():
         ([2, 1], [(0.10, 0.12), (0.30, 0.32)], "of these 0 as printed: the order does not agree."),
         # standard error sqrt(2 * 0.1414**2 / 2) = 0.1414; the means are 0.2 apart
         ([1, 2], [(0.10, 0.30), (0.30, 0.50)], "No pair is more than two standard errors apart over seeds"),
+        ([1, 2, 3], [(0.10,), (0.10,), (0.30,)], "2 of 3 pairs as printed, 1 tied (Kendall tau +0.67)"),
         ([1, 2], [(0.10,), (0.30,)], "One seed has no spread, so no order is told from chance."),
         ([1, 1], [(0.10,), (0.30,)], "fewer than two rows"),
         ([1], [(0.10,)], "fewer than two rows"),
