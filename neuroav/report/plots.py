@@ -461,12 +461,11 @@ def beta_curves(curves: Mapping[str, BetaCurve], model: str) -> Plot:
                     color=INKS[ink],
                     linewidth=2.2 if label == "HM" else 1.6,
                     label=label,
-                    drawstyle="steps-post",  # what a beta gives holds until a clip goes over
+                    marker=".",  # the betas tried
+                    markersize=5,
                 )
             if curve.hm_range is not None:
-                ax.fill_between(
-                    curve.beta, *(100 * curve.hm_range), color=INKS["green"], alpha=0.2, linewidth=0, step="post"
-                )
+                ax.fill_between(curve.beta, *(100 * curve.hm_range), color=INKS["green"], alpha=0.2, linewidth=0)
             best = int(np.nanargmax(curve.hm))
             mark: dict[str, Any] = {"color": INKS["green"], "markersize": 6, "clip_on": False}
             ax.plot(curve.beta[best], 100 * curve.hm[best], "D", label="best HM (oracle)", **mark)
