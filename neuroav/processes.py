@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from neuroav import interrupts
+
 
 def map_processes(
     function: Callable[[Any], Any], items: Iterable[Any], workers: int, ahead: int = 4, preload: Sequence[str] = ()
@@ -74,9 +76,10 @@ def process_pool(workers: int, preload: Sequence[str] = ()) -> ProcessPoolExecut
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if context.get_start_method() == "forkserver":
-        from multiprocessing import forkserver
+        from multiprocessing import forkserver, resource_tracker
 
         context.set_forkserver_preload(list(preload))
+        resource_tracker.ensure_running()  # which would undo what is blocked below
         with _safe_path():
             forkserver.ensure_running()
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
@@ -131,7 +134,7 @@ def _end_with_parent() -> None:
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[[Any], Any], item: Any) -> Future:
     try:
-        with _no_main_script():
+        with _no_main_script(), interrupts.held():  # the first call starts the processes
             return pool.submit(function, item)
     except BrokenProcessPool as error:
         future: Future = Future()

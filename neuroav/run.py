@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from neuroav import __version__, models
+from neuroav import __version__, interrupts, models
 from neuroav.checks import OutputError, check_range, fail, some
 from neuroav.config import Comparison, Experiment, load_experiment, read_experiment, same, to_json
 from neuroav.data.sample import ClipData, Statistics
@@ -577,9 +577,10 @@ def run_many(
     before = _finished_epochs([p for _, p in experiments])
     bar = Progress(title, total=total, unit="epoch", done=before)
     with bar, process_pool(max(1, workers), [__name__]) as pool:
-        futures: list[Future[dict[str, Any]]] = [
-            pool.submit(run_experiment, e, p, trained=trained.get(_training(e))) for e, p in pending
-        ]
+        with interrupts.held():  # the first call starts the processes
+            futures: list[Future[dict[str, Any]]] = [
+                pool.submit(run_experiment, e, p, trained=trained.get(_training(e))) for e, p in pending
+            ]
         try:
             unfinished = set(futures)
             while unfinished:

@@ -2,9 +2,13 @@
 
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import pytest
 
 import neuroav
 from neuroav.processes import map_processes
@@ -40,6 +44,39 @@ def test_a_package_in_the_working_directory_is_not_taken_for_the_installed_one(t
     assert first == "once"  # a script without a __main__ guard is not run by the workers too
     assert place.split() == [neuroav.__file__, "1", "None"]
     assert script == "place.py None"
+
+
+INTERRUPTED = """
+import math, sys
+from neuroav import interrupts
+from neuroav.processes import map_processes
+
+try:
+    with interrupts.never_lost():
+        print("go", flush=True)
+        for _ in map_processes(math.sqrt, range(10**9), 2, preload=["neuroav.data.classic"]):
+            pass
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.2, 1.0])
+def test_ctrl_c_is_for_the_parent_while_workers_start_too(tmp_path, delay_s):
+    (tmp_path / "work.py").write_text(INTERRUPTED)
+    work = subprocess.Popen(
+        [sys.executable, str(tmp_path / "work.py")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert work.stdout.readline() == "go\n"
+    time.sleep(delay_s)
+    os.killpg(work.pid, signal.SIGINT)  # as a terminal does: all of them
+    said, complaints = work.communicate(timeout=120)
+    assert (said, complaints, work.returncode) == ("interrupted\n", "", 0)
 
 
 def test_a_worker_that_dies_takes_no_other_item_with_it():
