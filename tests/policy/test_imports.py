@@ -15,7 +15,7 @@ ALLOWED = {
     "checks": set(),
     "cluster": {"checks"},
     "files": {"checks"},
-    "processes": set(),
+    "processes": {"interrupts"},
     "interrupts": set(),
     "progress": {"interrupts"},
     "silence": set(),
