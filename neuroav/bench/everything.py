@@ -42,7 +42,7 @@ def every_bench_command(options: Options, **own: Mapping[str, Any]) -> int:
 
     Args:
         options: What every bench takes.
-        own: By the name of a bench, what it alone takes.
+        **own: By the name of a bench, what it alone takes.
 
     Returns:
         Exit status: 0, or 1 if something of ours failed.
