@@ -327,7 +327,7 @@ def energy_command(
     check_range(WHERE, "--clips", clips, 1)
     for size in batches:
         check_range(WHERE, "--batch", size, 1)
-    folder = _folder(sources, out)
+    folder, chosen = _folder(sources, out), _device(device) if measuring else None
     tasks: dict[str, Task] = {}
     found = [one for source in sources for one in candidates(source, tasks)]
     names = [one.name for one in found]
@@ -344,9 +344,9 @@ def energy_command(
     driven: dict[str, Row] = dict(entries)
     fronts = {one.name: front_end(one, costs[one.name]) for one in found}
     stopped = None
-    if measuring:
+    if chosen is not None:
         try:
-            entries = measured_rows(found, batches, _device(device), plan or Plan())
+            entries = measured_rows(found, batches, chosen, plan or Plan())
         except MeterError as error:  # what was counted is kept
             stopped = error
             entries = {one.name: {"not_measured": str(error)} for one in found}
