@@ -80,28 +80,33 @@ def process_pool(workers: int, preload: Sequence[str] = ()) -> ProcessPoolExecut
 
         context.set_forkserver_preload(list(preload))
         resource_tracker.ensure_running()  # which would undo what is blocked below
-        with _safe_path():
+        with _safe_path(), _no_ctrl_c():
             forkserver.ensure_running()
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
 
 
 @contextmanager
 def _safe_path() -> Iterator[None]:
-    """Have interpreters that are started meanwhile leave the working directory out of ``sys.path``.
-
-    They leave Ctrl-C to this process from the first instant too.
-    """
+    """Have interpreters that are started meanwhile leave the working directory out of ``sys.path``."""
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         if before is None:
             del os.environ["PYTHONSAFEPATH"]
         else:
             os.environ["PYTHONSAFEPATH"] = before
+
+
+@contextmanager
+def _no_ctrl_c() -> Iterator[None]:
+    """Have processes that are started meanwhile leave Ctrl-C to this one from their first instant."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -93,8 +93,8 @@ def _prepare_scenes(data: MotionScenesData, workers: int | None) -> Task:
         biases = ", ".join(f"{bias:g}" for bias in data.scenes.scene_biases)
         remedy = f"--set data.scenes.scene_biases={data.scene_bias:g} --set data.store=FILE renders others."
         raise fail("data.scene_bias", f"one that is rendered ({biases})", f"{data.scene_bias:g}", remedy)
-    usual = MotionScenesData()
     if not path.exists():
+        usual = MotionScenesData()
         if data.store == usual.store and data.scenes != usual.scenes:
             remedy = "--set data.store=FILE names another."
             raise fail("data.store", f"a file of their own for other scenes than {usual.scenes}", data.store, remedy)
@@ -118,9 +118,6 @@ def _prepare_simulated(data: SimulatedData) -> Task:
 
 
 def _prepare_store(data: StoreData) -> Task:
-    if not Path(data.store).exists():
-        remedy = "neuroav extract makes one: of clips, with --from-avca or --from-tcaf of published features."
-        raise fail(data.store, "a feature store", "no such file", remedy)
     store = Store(data.store)
     parts = np.asarray(store.parts)
     if data.val_unseen or data.test_unseen:

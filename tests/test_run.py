@@ -707,3 +707,12 @@ def test_a_class_both_trained_on_and_unseen_is_refused(tiny_store, tmp_path):
             file["parts"].attrs["crc32"] = zlib.crc32(file["parts"][:].tobytes())
         with pytest.raises(InputError, match=f"classes of {unseen} that .* got '{class_names()[label]}'"):
             run.prepare(StoreData(store=str(path)))
+
+
+def test_a_missing_store_names_what_makes_it_or_goes_on(tmp_path):
+    data = StoreData(store=str(tmp_path / "store.h5"))
+    with pytest.raises(InputError, match=r"store\.h5: expected .*, got no such file\. neuroav extract makes one"):
+        run.prepare(data)
+    (tmp_path / "store.h5.partial").touch()
+    with pytest.raises(InputError, match=r"store\.h5\.partial lies there: run the command that was writing it again"):
+        run.prepare(data)

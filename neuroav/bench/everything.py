@@ -106,7 +106,7 @@ def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         cases.setdefault((row["bench"], row["case"]), {})[row["impl"]] = row["median_s"]
     found = []
     for (bench, case), times in cases.items():
-        first = OURS if OURS in times else next((impl for impl in times if impl != FLOOR), FLOOR)
+        first = OURS if OURS in times else next((impl for impl in times if impl not in FLOORS), FLOOR)
         pairs = [(impl, first) for impl in times if impl not in (first, *FLOORS)]
         pairs += [(OURS, floor) for floor in FLOORS if OURS in times and floor in times]
         for above, below in pairs:

@@ -49,7 +49,7 @@ def open_store(path: Path) -> h5py.File:
 
     what = "a feature store written by neuroav"
     if not path.is_file():
-        raise fail(str(path), what, "a folder" if path.is_dir() else "no such file", _unfinished_hint(path))
+        raise fail(str(path), what, "a folder" if path.is_dir() else "no such file", _how_to_make(path))
     with open(path, "rb") as file:
         if file.read(len(MAGIC)) == MAGIC:
             raise fail(
@@ -76,11 +76,11 @@ def _check_version(path: Path, what: str, file: h5py.File) -> None:
         raise fail(str(path), what, f"HDF5 of format {kind!r}", "Check the path.")
 
 
-def _unfinished_hint(path: Path) -> str:
-    if not path.name:  # a folder such as "."
-        return ""
-    partial = path.with_name(path.name + ".partial")
-    return f"{partial.name} lies there: run the command that was writing it again." if partial.exists() else ""
+def _how_to_make(path: Path) -> str:
+    partial = Path(f"{path}.partial")
+    if partial.exists():
+        return f"{partial.name} lies there: run the command that was writing it again."
+    return "neuroav extract makes one: of clips, with --from-avca or --from-tcaf of published features."
 
 
 @contextmanager

@@ -219,12 +219,32 @@ class _DynamicLIF(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Any:
         output = _below_autograd(*inputs)
-        _save(ctx, inputs, output)
+        x, theta, v0, decay, left, *ctx.options, keep = inputs
+        if not keep:
+            raise fail(_WHERE, "keep of 1 or more where a gradient is wanted", "0")
+        ctx.set_materialize_grads(False)
+        ctx.keep, ctx.dtype = keep, x.dtype
+        ctx.save_for_backward(x if keep > 1 or ctx.needs_input_grad[3] else None, *output[3:], theta, v0, decay, left)
         return output
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        return _gradients(ctx, *grads)
+        grad_spikes, grad_v, _, grad_membrane, _ = grads
+        _, need_theta, need_v0, need_decay, *_ = ctx.needs_input_grad
+        grad_x, grad_theta, grad_v0, grad_decay = torch.ops.neuroav.dynamic_lif_backward(
+            grad_spikes, grad_v, grad_membrane if ctx.keep == 1 else None, *ctx.saved_tensors, *ctx.options, ctx.keep,
+            ctx.dtype, need_theta, need_v0, need_decay,
+        )  # fmt: skip
+        found: tuple[Tensor | None, ...] = (
+            grad_x,
+            grad_theta if need_theta else None,
+            grad_v0 if need_v0 else None,
+            grad_decay if need_decay else None,
+        )
+        if torch.is_grad_enabled():  # with create_graph
+            anchor = torch.zeros((), requires_grad=True)
+            found = tuple(None if one is None else _FirstOnly.apply(one, anchor) for one in found)
+        return *found, *(11 * [None])
 
 
 def _below_autograd(*inputs: Any) -> Any:
@@ -236,34 +256,6 @@ def _autograd(*inputs: Any) -> Any:
     if torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in inputs[:4]):
         return _DynamicLIF.apply(*inputs)
     return _below_autograd(*inputs)
-
-
-def _save(ctx: Any, inputs: tuple, output: tuple) -> None:
-    x, theta, v0, decay, left, *ctx.options, keep = inputs
-    if not keep:
-        raise fail(_WHERE, "keep of 1 or more where a gradient is wanted", "0")
-    ctx.set_materialize_grads(False)
-    ctx.keep, ctx.dtype = keep, x.dtype
-    ctx.save_for_backward(x if keep > 1 or ctx.needs_input_grad[3] else None, *output[3:], theta, v0, decay, left)
-
-
-def _gradients(ctx: Any, *grads: Tensor | None) -> tuple:
-    grad_spikes, grad_v, _, grad_membrane, _ = grads
-    _, need_theta, need_v0, need_decay, *_ = ctx.needs_input_grad
-    grad_x, grad_theta, grad_v0, grad_decay = torch.ops.neuroav.dynamic_lif_backward(
-        grad_spikes, grad_v, grad_membrane if ctx.keep == 1 else None, *ctx.saved_tensors, *ctx.options, ctx.keep,
-        ctx.dtype, need_theta, need_v0, need_decay,
-    )  # fmt: skip
-    found: tuple[Tensor | None, ...] = (
-        grad_x,
-        grad_theta if need_theta else None,
-        grad_v0 if need_v0 else None,
-        grad_decay if need_decay else None,
-    )
-    if torch.is_grad_enabled():  # with create_graph
-        anchor = torch.zeros((), requires_grad=True)
-        found = tuple(None if one is None else _FirstOnly.apply(one, anchor) for one in found)
-    return *found, *(11 * [None])
 
 
 class _FirstOnly(torch.autograd.Function):

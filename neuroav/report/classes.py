@@ -135,10 +135,8 @@ def gain_bars(gains: Mapping[str, Quantity], seen: Sequence[bool], name: str) ->
     where, means = np.arange(len(bars)), np.array([100 * gain.mean for *_, gain in bars])
     spread, unseen = [100 * (gain.sd or 0.0) for *_, gain in bars], np.array([is_unseen for is_unseen, *_ in bars])
     words = [f"better in {(means > 0).sum()}, worse in {(means < 0).sum()} of {len(bars)} classes"]
-    labels, space = plots.labels_of([label for _, _, label, _ in bars])
     with plots._style():
-        figure = plots._figure(max(4.5, 1.2 + 0.17 * len(bars)), max(3.1, 1.9 + space), layout="constrained")
-        ax = figure.subplots()
+        figure, ax = plots.class_axes([label for _, _, label, _ in bars])
         for group, part, ink, hatch in (("seen", ~unseen, "blue", ""), ("unseen", unseen, "orange", "////")):
             if not part.any():
                 continue
@@ -149,8 +147,6 @@ def gain_bars(gains: Mapping[str, Quantity], seen: Sequence[bool], name: str) ->
         if any(spread):
             ax.errorbar(where, means, yerr=spread, fmt="none", ecolor=INKS["ink"], elinewidth=0.9)
         ax.axhline(0, color=INKS["ink"], linewidth=1)
-        ax.set_xticks(where, labels, rotation=90, fontsize=7 if len(bars) > 30 else 8)
-        ax.set(ylabel="gain (points)", xlim=(-0.8, len(bars) - 0.2))
-        ax.grid(axis="x", visible=False)
+        ax.set_ylabel("gain (points)")
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
         return plots._plot(figure, f"gains-{name}", f"Gain in recall per class of {name}: {', '.join(words)}.")

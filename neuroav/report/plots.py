@@ -10,7 +10,7 @@ import html
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -321,7 +321,7 @@ def class_recall(confusion: Array) -> Array:
     return np.where(total > 0, np.diag(confusion) / np.maximum(total, 1), np.nan)
 
 
-def labels_of(classes: Sequence[str]) -> tuple[list[str], float]:
+def labels_of(classes: Iterable[str]) -> tuple[list[str], float]:
     """Return the names as an axis shows them, long ones without their middle, and the inches that the longest takes.
 
     Example:
@@ -331,6 +331,17 @@ def labels_of(classes: Sequence[str]) -> tuple[list[str], float]:
     half = LABEL // 2
     found = [name if len(name) <= LABEL else f"{name[: half - 1]}…{name[-half:]}" for name in classes]
     return found, 0.07 * max(map(len, found), default=0)
+
+
+def class_axes(classes: Sequence[str]) -> tuple[Figure, Axes]:
+    """Return a figure with a place for a bar of each class, at 0, 1 and so on, and room for the names below."""
+    names, space = labels_of(classes)
+    figure = _figure(max(4.5, 1.2 + 0.17 * len(names)), max(3.1, 1.9 + space), layout="constrained")
+    ax = figure.subplots()
+    ax.set_xticks(range(len(names)), names, rotation=90, fontsize=7 if len(names) > 30 else 8)
+    ax.set_xlim(-0.8, len(names) - 0.2)
+    ax.grid(axis="x", visible=False)
+    return figure, ax
 
 
 def class_bars(confusion: Array, classes: Sequence[str], seen: Array, name: str) -> Plot:
@@ -345,10 +356,8 @@ def class_bars(confusion: Array, classes: Sequence[str], seen: Array, name: str)
     order = class_order(seen)
     recall, is_seen = 100 * class_recall(confusion)[order], np.asarray(seen, bool)[order]
     where = np.arange(len(order))
-    names, space = labels_of([classes[i] for i in order])
     with _style():
-        figure = _figure(max(4.5, 1.2 + 0.17 * len(order)), max(3.1, 1.9 + space), layout="constrained")
-        ax = figure.subplots()
+        figure, ax = class_axes([classes[i] for i in order])
         means = []
         for group, part, ink, hatch in (("seen", is_seen, "blue", ""), ("unseen", ~is_seen, "orange", "////")):
             known = part & ~np.isnan(recall)
@@ -364,9 +373,7 @@ def class_bars(confusion: Array, classes: Sequence[str], seen: Array, name: str)
         missing = np.isnan(recall)
         if missing.any():
             ax.plot(where[missing], np.full(missing.sum(), 3.0), "x", color=INKS["muted"], ms=4, label="no clip tested")
-        ax.set_xticks(where, names, rotation=90, fontsize=7 if len(order) > 30 else 8)
-        ax.set(ylabel="recall (%)", ylim=(0, 100), xlim=(-0.8, len(order) - 0.2))
-        ax.grid(axis="x", visible=False)
+        ax.set(ylabel="recall (%)", ylim=(0, 100))
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
         alt = f"Recall of each of {len(order)} classes, {name}; mean in percent: {', '.join(means) or 'not measured'}."
         return _plot(figure, f"bars-{name}", alt)
@@ -389,7 +396,7 @@ def confusion_matrix(confusion: Array, classes: Sequence[str], seen: Array, name
     cmap = LinearSegmentedColormap.from_list("fade", [(*IMAGE_RGB, alpha) for alpha in (0.0, 0.5, 0.75, 0.9, 1.0)])
     num_classes, num_seen = len(order), int(np.asarray(seen, bool).sum())
     font = 8.5 if num_classes <= 20 else 6.5
-    names, space = labels_of([classes[i] for i in order])
+    names, space = labels_of(classes[i] for i in order)
     size = max(2.4, 1.2 + space) + num_classes * font * 1.75 / 72
     with _style():
         figure = _figure(size + 0.5, size, layout="constrained")

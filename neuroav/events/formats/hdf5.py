@@ -255,9 +255,10 @@ def holds_others(path: Path) -> bool:
         return False
     try:
         with opened(path) as file:
-            return not clip_names(path, file)
+            clip_names(path, file)
     except NeuroavError:
         return True
+    return False
 
 
 def clip_names(path: Path, file: Any) -> list[str]:
