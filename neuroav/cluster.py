@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -69,6 +70,8 @@ def _connected(address: str, timeout_s: float) -> Iterator[Any]:
     except ImportError as error:
         remedy = "Install it here and on every machine: python -m pip install 'neuroav[cluster]'."
         raise fail(WHERE, "the package distributed", "none", remedy) from error
+    if address.startswith(("tcp://", "tls://")) and not re.search(r":\d+$", address):
+        raise fail(WHERE, "the address of a dask scheduler with its port", repr(address), f"Usually {address}:8786.")
     try:
         client = Client(address, timeout=timeout_s, set_as_default=False)
     except (TimeoutError, OSError, ValueError, TypeError) as error:

@@ -440,6 +440,8 @@ def test_files_that_are_not_of_a_table_stay_and_seeds_are_seeds(tmp_path, monkey
     assert main([*command, "--out", "mine"]) == 2
     assert "expected an empty directory or that of a table, got report.html" in capsys.readouterr().err
     assert [path.read_text() for path in (tmp_path / "mine").iterdir()] == ["my own"]
+    assert main([*command, "--out", "mine/report.html"]) == 2
+    assert "error: --out: expected a folder, got mine/report.html, where" in capsys.readouterr().err
     assert main([*command, "--out", "new", "--set", "seed=7"]) == 2
     assert "Say --seeds" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

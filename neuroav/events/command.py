@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from neuroav.checks import NeuroavError, OutputError, check_choice, fail
+from neuroav.checks import InputError, NeuroavError, OutputError, check_choice, fail, some
 from neuroav.cluster import map_cluster
 from neuroav.events.camera import LAWS, EventCamera
 from neuroav.events.convert import (
@@ -22,7 +22,7 @@ from neuroav.events.convert import (
 )
 from neuroav.events.formats import FORMATS, by_suffix, hdf5
 from neuroav.events.io import describe_events, remove_leftovers, renamed_when_done
-from neuroav.events.video import video_info
+from neuroav.events.video import VideoInfo, video_info
 from neuroav.files import check_output
 from neuroav.processes import map_processes, num_cores
 from neuroav.progress import Progress
@@ -90,11 +90,11 @@ def events_command(
     conversion = Conversion(
         camera=camera or EventCamera(), size=size, roi=roi, format=format, clip=clip, from_zero=from_zero, labels=labels
     )
+    unused = [name for name, value in (("of the camera", camera), ("--roi", roi)) if value is not None]
     if any(Path(path).is_dir() for path in inputs) or (out is not None and (Path(out).is_dir() or out.endswith("/"))):
-        return _convert_folders(inputs, out, conversion, preview, workers, cluster, json_path)
+        return _convert_folders(inputs, out, conversion, preview, workers, cluster, json_path, unused)
     if cluster is not None:
         raise fail(WHERE, "--cluster with a folder of clips, to become a folder", ", ".join(inputs))
-    unused = [name for name, value in (("of the camera", camera), ("--roi", roi)) if value is not None]
     rows = _convert_files([Path(path) for path in inputs], out, conversion, preview, json_path, unused)
     for row in rows:
         sys.stdout.write(_summary(row))
@@ -167,23 +167,42 @@ def _convert_files(
         if not path.exists():
             raise fail(str(path), "a video or event file", "no such file")
     recorded = [is_event_file(path) for path in paths]
+    _check_options(paths, recorded, conversion, of_videos)
     if labels_lost := _labels_lost(any(recorded), out, conversion):
         raise fail(WHERE, "--labels with videos, and a format that holds them: HDF5 (.h5) or .npz", labels_lost)
     film = None if preview is None else Path(preview)
     if any(recorded):
         if len(paths) > 1:
             raise fail(WHERE, "one event file at a time, or an existing folder as -o", f"{len(paths)} inputs")
-        if of_videos:
-            expected = f"videos with options {' and '.join(of_videos)}"
-            raise fail(WHERE, expected, f"{paths[0]}, an event file", "What it holds was recorded already.")
         return [convert_events(paths[0], None if out is None else Path(out), conversion, film)]
-    if conversion.clip is not None or conversion.from_zero:
-        raise fail(WHERE, "an event file with --clip or --from-zero", f"{paths[0]}, a video")
-    infos = [video_info(path) for path in paths]
+    infos = [_video(path) for path in paths]
     counts = [one.num_frames_estimate for one in infos]
     total = None if None in counts else sum(count or 0 for count in counts)
     with Progress("events", total=total, unit="frame") as progress:
         return convert_videos(infos, None if out is None else Path(out), conversion, film, progress)
+
+
+def _check_options(
+    paths: Sequence[Path], recorded: Sequence[bool], conversion: Conversion, of_videos: Sequence[str]
+) -> None:
+    """Refuse options that no input has a use for."""
+    names = some([str(path) for path in paths])
+    if of_videos and all(recorded):
+        expected = f"videos with options {' and '.join(of_videos)}"
+        raise fail(WHERE, expected, f"{names}, events only", "What they hold was recorded already.")
+    if (conversion.clip is not None or conversion.from_zero) and not any(recorded):
+        raise fail(WHERE, "an event file with --clip or --from-zero", f"{names}, videos only")
+
+
+def _video(path: Path) -> VideoInfo:
+    """What is known of a video; a file that is neither video nor events is told what could be read."""
+    try:
+        return video_info(path)
+    except InputError as error:
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            raise
+        expected = f"a video that PyAV can decode, or events as one of {', '.join(FORMATS)}"
+        raise fail(str(path), expected, "neither") from error
 
 
 def _labels_lost(recorded: bool, out: str | None, conversion: Conversion) -> str:
@@ -204,6 +223,7 @@ def _convert_folders(
     workers: int | None,
     cluster: str | None,
     json_path: str | None,
+    of_videos: Sequence[str],
 ) -> int:
     """Convert every clip into a file of its own, in parallel; go on where an earlier run stopped."""
     if out is None or preview is not None or conversion.format not in (None, "neuroav"):
@@ -218,6 +238,9 @@ def _convert_folders(
     if not folder.exists() and any(folder.suffix.lower() in form.suffixes for form in FORMATS.values()):
         raise fail(WHERE, "-o to be a folder, as an input is one", f"{out}, the name of a file")
     jobs = [(source, target, conversion) for source, target in _targets(inputs, folder)]
+    if of_videos or conversion.clip is not None or conversion.from_zero:
+        clips = [source for source, *_ in jobs]
+        _check_options(clips, [clip.suffix.lower() not in VIDEO_SUFFIXES for clip in clips], conversion, of_videos)
     todo, changed = _unfinished(jobs)
     if len(todo) < len(jobs):
         sys.stdout.write(f"{len(jobs) - len(todo)} of {len(jobs)} clips are finished already: skipped\n")
@@ -318,7 +341,7 @@ def _describe(path: Path, size: tuple[int, int] | None) -> list[dict[str, Any]]:
         raise fail(str(path), "a file, for --info", "a folder")
     if not path.exists() or is_event_file(path):
         return describe_events(path, size)
-    video = video_info(path)
+    video = _video(path)
     height, width = video.size
     figures = {"format": "video", "bytes": path.stat().st_size, "height": height, "width": width}
     return [

@@ -10,7 +10,7 @@ from typing import Any
 
 from neuroav.checks import InputError, check_choice, fail, nearest, some
 from neuroav.config import Comparison
-from neuroav.files import load_json, save_json
+from neuroav.files import check_folder, load_json, save_json
 from neuroav.processes import num_cores
 from neuroav.report.published import published, published_keys
 from neuroav.run import checked_workers, finished, made, run_comparison
@@ -87,6 +87,7 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 def _check_folder(folder: Path, key: str, sources: Sequence[str]) -> None:
+    check_folder("--out", folder)
     if (folder / "results.json").exists():
         raise fail(str(folder), "the directory of a table", "that of a run or a comparison", "Choose another --out.")
     if (folder / "table.json").exists() and (there := load_json(folder / "table.json").get("key")) != key:

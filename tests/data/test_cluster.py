@@ -244,6 +244,11 @@ def test_nobody_at_the_address_is_said_in_time(address):
     assert time.monotonic() - start < 30
 
 
+def test_an_address_without_a_port_is_refused_at_once():
+    with pytest.raises(InputError, match=r"with its port, got 'tcp://127\.0\.0\.1'\. Usually tcp://127\.0\.0\.1:8786"):
+        list(map_cluster(abs, [1], "tcp://127.0.0.1"))
+
+
 def test_a_missing_package_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(InputError, match=r"the package distributed, got none. .*pip install 'neuroav\[cluster\]'"):

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import av
 import h5py
@@ -135,6 +137,27 @@ def test_a_clip_of_several_keeps_its_frames_and_camera_and_can_begin_at_zero(mak
         assert "videos with options of the camera, got" in capsys.readouterr().err
     assert main(["events", one, "-o", out, "--roi", "0,0,8,8"]) == 2
     assert "videos with options --roi, got" in capsys.readouterr().err
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    paths[0].rename(folder / "a.mkv")
+    assert main(["events", str(folder), "-o", str(tmp_path / "new"), "--from-zero"]) == 2
+    assert "an event file with --clip or --from-zero, got" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    Path(raw).rename(folder / "b.raw")
+    assert main(["events", str(folder), "-o", str(tmp_path / "new"), "--from-zero", "--contrast", "0.3"]) == 0
+    (folder / "a.mkv").unlink()
+    assert main(["events", str(folder), "-o", str(tmp_path / "newer"), "--contrast", "0.3"]) == 2
+    assert "videos with options of the camera, got" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("way", [["--info"], ["-o", "a.h5"]])
+def test_a_file_that_is_neither_video_nor_events_is_told_what_could_be_read(way, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("notes.xyz").write_text("hello")
+    assert main(["events", "notes.xyz", *way]) == 2
+    assert re.search(
+        r"notes\.xyz: expected a video .*, or events as one of .*evt3.*, got neither", capsys.readouterr().err
+    )
 
 
 def test_labels_are_those_of_the_whole_clip_at_once_and_refused_where_they_would_be_lost(
