@@ -275,7 +275,10 @@ def test_the_answer_is_drawn_onto_a_copy(scenes_run, tmp_path, capsys):
     with av.open(str(copy)) as container:
         assert [stream.codec_context.name for stream in container.streams] == ["h264", "aac"]
         height, width = container.streams.video[0].height, container.streams.video[0].width
-    assert (height, width) == (240 + 46, 480)  # two lines of 18 pixels and half a one around them, made even
+    assert (height, width) == (
+        240 + 64,
+        480,
+    )  # heads and two classes, lines of 18 pixels, and half a one around them, made even
     drawn = read_clip(copy, size=(height, width))
     np.testing.assert_array_equal(drawn.t_us, clip.t_us)
     picture, events, board = drawn.frames[:, :240, :240], drawn.frames[1:, :240, 240:], drawn.frames[:, 240:]
@@ -283,7 +286,7 @@ def test_the_answer_is_drawn_onto_a_copy(scenes_run, tmp_path, capsys):
     theirs = clip.frames.reshape(60, 4, 16, 4, 16, 3).mean(axis=(2, 4))
     assert np.abs(ours - theirs).max() < 12
     assert (np.ptp(events.reshape(59, -1), axis=1) > 100).mean() > 0.9
-    assert np.abs(board[0].astype(int) - board[-1]).max() < 40  # the same throughout
+    assert np.abs(board[0].astype(int) - board[-1]).max() < 60  # the same throughout, but for the coding
     assert board[0].max() > 200
     window = slice(drawn.audio_rate // 4, 2 * drawn.audio_rate)  # AAC begins and ends softly
     assert np.corrcoef(drawn.audio[window], clip.audio[window])[0, 1] > 0.95

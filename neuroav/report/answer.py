@@ -47,11 +47,11 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, size: tuple[int, int], rows: int) -> Layout:
-        """Fit a picture of ``size (H, W)`` and a board of ``rows`` lines; all sides are even, as H.264 wants them."""
+        """Fit a picture of ``size (H, W)`` and a board of ``rows`` classes; all sides are even, as H.264 wants them."""
         target = min(max(size[0], SMALLEST_HEIGHT), LARGEST_HEIGHT)
         width = round(size[1] * target / size[0])
         line = _line_height(target)
-        return cls(target + target % 2, width + width % 2, (line * rows + line // 2 + 1) // 2 * 2)
+        return cls(target + target % 2, width + width % 2, (line * (rows + 1) + line // 2 + 1) // 2 * 2)
 
 
 def _line_height(height: int) -> int:
@@ -84,7 +84,8 @@ def draw_answer(path: str | Path, out: Path, ranked: Sequence[Shown], contrast: 
 def draw_board(ranked: Sequence[Shown], width: int, height: int, line: int) -> np.ndarray:
     """Draw ranked classes, ``(height, width, 3)`` uint8: name, whether it is unseen, margin, and a bar for the score.
 
-    The bar of the nearest class is full, that of the farthest shown is a tenth; blue is unseen in training.
+    A line above says what the columns are. The bar of the nearest class is full, that of the farthest shown is a tenth;
+    blue is unseen in training.
     """
     from matplotlib import get_data_path
     from PIL import Image, ImageDraw, ImageFont
@@ -93,10 +94,13 @@ def draw_board(ranked: Sequence[Shown], width: int, height: int, line: int) -> n
     image = Image.new("RGB", (width, height), GROUND)
     draw = ImageDraw.Draw(image)
     best, worst = ranked[0].score, ranked[-1].score
-    for place, choice in enumerate(ranked):
+    left, right = round(width * 0.66), width - line // 2
+    heads = ((line // 2, "lm", "class"), (left - line // 2, "rm", "margin"), (left, "lm", "nearness"))
+    for across, anchor, head in heads:
+        draw.text((across, line * 0.75), head, FAINT, font.font_variant(size=round(line * 0.5)), anchor=anchor)
+    for place, choice in enumerate(ranked, 1):
         top, colour = line // 4 + place * line, SEEN if choice.seen else UNSEEN
         share = 1 - 0.9 * (choice.score - best) / (worst - best) if np.isfinite(worst) and worst > best else 1.0
-        left, right = round(width * 0.66), width - line // 2
         draw.rectangle((left, top + line * 0.25, right, top + line * 0.75), fill=TRACK)
         draw.rectangle((left, top + line * 0.25, left + share * (right - left), top + line * 0.75), fill=colour)
         margin = f"{choice.margin:+.3g}" if np.isfinite(choice.margin) else ""
@@ -104,7 +108,7 @@ def draw_board(ranked: Sequence[Shown], width: int, height: int, line: int) -> n
         tag = "" if choice.seen else "  unseen"
         room = left - line // 2 - draw.textlength("+0.0000", font) - line
         name = _fitting(choice.name, room - draw.textlength(tag, font), lambda text: draw.textlength(text, font))
-        draw.text((line // 2, top + line / 2), name, INK if place == 0 else FAINT, font, anchor="lm")
+        draw.text((line // 2, top + line / 2), name, INK if place == 1 else FAINT, font, anchor="lm")
         draw.text((line // 2 + draw.textlength(name, font), top + line / 2), tag, UNSEEN, font, anchor="lm")
     return np.asarray(image)
 
