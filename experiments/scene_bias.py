@@ -240,11 +240,12 @@ def markdown(rows: list[dict]) -> str:
         "them. Chance: ZSL 11.1, follows scene 12.5. "
         "Command: `python experiments/scene_bias.py FOLDER`.",
         "",
-        *(
-            line
-            for bias in (0.5, 0.9)
-            for line in (f"At scene bias {bias}, any ambience:", "", *summary(rows, bias), "")
-        ),
+    ]
+    for ambience, bias in product(AMBIENCES, (0.5, 0.9)):
+        table = summary(rows, bias, ambience)
+        if len(table) > 2:
+            lines += [f"At scene bias {bias:g}, {sound(ambience)}:", "", *table, ""]
+    lines += [
         "All points:",
         "",
         "| ambience bias | scene bias | test set | model | n | "
@@ -264,6 +265,11 @@ def select(rows: list[dict], ambience: float, bias: float, test_set: str, model:
     """Rows of one point of the figure."""
     wanted = {"ambience": ambience, "scene_bias": bias, "test_set": test_set, "model": model}
     return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+def sound(ambience: float) -> str:
+    """What an ambience bias makes of the sound."""
+    return "ambience: the scene's" if ambience else "ambience: any"
 
 
 def spread(values: list[float]) -> str:
@@ -321,8 +327,7 @@ def figure(rows: list[dict], names: Sequence[str] = DRAWN) -> str:
                         fontsize=7.5,
                         color=INKS["muted"],
                     )
-            sound = "ambience: the scene's" if ambience else "ambience: any"
-            row[0].set_ylabel(f"{sound}\npercent" if len(ambiences) > 1 else "percent")
+            row[0].set_ylabel(f"{sound(ambience)}\npercent" if len(ambiences) > 1 else "percent")
         for alike in (grid[:, :2], grid[:, 2:]):  # one scale for HM, and one for the share
             top = max(ax.get_ylim()[1] for ax in alike.flat)
             for ax in alike.flat:

@@ -47,6 +47,12 @@ def test_the_table_has_the_mean_and_spread_of_each_point(grid: ModuleType):
         "| 12.5 ± 0.0 | - | - | - |"
     )
     assert "| 1 | 50.0 | 50.0 | 25.0 |" in lines[-1], "one run has no spread"
+    assert not [line for line in lines if line.startswith("At scene bias")], "nothing to set biased beside"
+    pair = [row("events only", 0.9, hm, 0, 1.0, test_set) for test_set, hm in (("biased", 0.5), ("shuffled", 0.4))]
+    lines = grid.markdown(pair).splitlines()
+    at = lines.index("At scene bias 0.9, ambience: the scene's:")
+    assert lines[at + 4] == "| events only | 50.0 | - | 40.0 | - | 10.0 | 12.5 | 1 |"
+    assert [line for line in lines if line.startswith("At scene bias")] == [lines[at]]
 
 
 def test_differences_are_of_each_runs_own(grid: ModuleType):
