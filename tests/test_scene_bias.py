@@ -73,6 +73,7 @@ def test_the_readme_has_the_numbers_of_the_results(grid: ModuleType):
     recorded, _ = grid.read_results()
     lines = grid.summary(grid.on_every_split([row for rows in recorded.values() for row in rows]), 0.5)
     assert len(lines) == 2 + 11
+    assert len(recorded) == 2 * 3 * 5 * 5 * 11, "every run of the grid, as README says"
     readme = (EXPERIMENTS.parent / "README.md").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line not in readme] == []
 
