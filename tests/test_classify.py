@@ -275,10 +275,8 @@ def test_the_answer_is_drawn_onto_a_copy(scenes_run, tmp_path, capsys):
     with av.open(str(copy)) as container:
         assert [stream.codec_context.name for stream in container.streams] == ["h264", "aac"]
         height, width = container.streams.video[0].height, container.streams.video[0].width
-    assert (height, width) == (
-        240 + 64,
-        480,
-    )  # heads and two classes, lines of 18 pixels, and half a one around them, made even
+    board_height = 64  # heads and two classes, lines of 18 pixels, and half a one around them, made even
+    assert (height, width) == (240 + board_height, 480)
     drawn = read_clip(copy, size=(height, width))
     np.testing.assert_array_equal(drawn.t_us, clip.t_us)
     picture, events, board = drawn.frames[:, :240, :240], drawn.frames[1:, :240, 240:], drawn.frames[:, 240:]

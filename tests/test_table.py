@@ -215,7 +215,10 @@ def test_data_are_what_was_asked_for(tmp_path):
     (source,) = choose_sources(printed, "small", stores=[f"ucf={ucf}"])
     assert source.sentence == "Published features of ucf: main, main split."
     assert "mean nothing" in choose_sources(printed, "small")[0].sentence
-    assert "another data set" in choose_sources(printed, "small", data="motionscenes")[0].sentence
+    (scenes,) = choose_sources(printed, "small", data="motionscenes")
+    assert scenes.sentence.startswith("MotionScenes small, scene bias 0.5, is another data set")
+    assert "scene bias 0.9, is" in scenes.on(replace(scenes.data, scene_bias=0.9)).sentence
+    assert source.on(source.data) == source
 
 
 @pytest.mark.parametrize(
@@ -430,6 +433,18 @@ def test_without_experiments_the_remedy_is_said(tmp_path, monkeypatch):
     (tmp_path / "experiments").mkdir()
     shutil.copy(EXPERIMENTS / "mdft.py", tmp_path / "experiments")
     assert experiments_folder() == Path("experiments")
+
+
+@pytest.mark.skipif("mdft.table2" not in KEYS, reason="experiments/mdft.py has no TABLES")
+def test_the_heading_names_the_scene_bias_that_was_asked_for(here, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("neuroav.table.command._announce_time", stop)
+    assert main([*COMMAND, "--set", "data.scene_bias=0.9"]) == 130
+    said = capsys.readouterr().err
+    assert "MotionScenes tiny, scene bias 0.9, is another data set" in said
+    assert "Changed: data.scene_bias=0.9." in said
 
 
 def test_files_that_are_not_of_a_table_stay_and_seeds_are_seeds(tmp_path, monkeypatch, capsys):

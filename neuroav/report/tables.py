@@ -306,31 +306,47 @@ def layers_table(rows: Sequence[Row]) -> Table:
     for model in models_in(rows):
         found = _layer_rows(rows, model)
         for name in dict.fromkeys(layer["name"] for row in found for layer in row["layers"]):
-            same = [layer for row in found for layer in row["layers"] if layer["name"] == name]
-            figures = [aggregate((layer.get(key) for layer in same), kind) for key, kind in fields]
-            body.append((model, name, *figures, layer_warning(figures[0], figures[1])))
+            same = [(row.get("seed"), layer) for row in found for layer in row["layers"] if layer["name"] == name]
+            figures = [aggregate((layer.get(key) for _, layer in same), kind) for key, kind in fields]
+            body.append((model, name, *figures, layer_warning(same)))
     note = (
-        f"A warning is shown where more than {100 * DEAD_LIMIT:.0f} % of a layer never spikes, "
-        f"or its rate lies outside {100 * RATE_LIMITS[0]:.0f}-{100 * RATE_LIMITS[1]:.0f} %."
+        f"A warning is shown where in any run more than {100 * DEAD_LIMIT:.0f} % of a layer never spikes, "
+        f"or its rate lies outside {100 * RATE_LIMITS[0]:.0f}-{100 * RATE_LIMITS[1]:.0f} %; "
+        "it names the seeds where some runs are well."
     )
     return Table(tuple(map(Column, columns)), tuple(body), (note,))
 
 
-def layer_warning(rate: Quantity | None, dead: Quantity | None) -> str:
-    """Return what is wrong with a layer, or an empty string.
+def layer_warning(runs: Sequence[tuple[int | None, Mapping[str, Any]]]) -> str:
+    """Return what is wrong with a layer, or an empty string; where not in every run, in which seeds.
+
+    Args:
+        runs: seed and ``layers`` entry of each run.
 
     Example:
-        >>> layer_warning(Quantity(0.004, None, 1), Quantity(0.6, None, 1))
-        'mostly dead, hardly spikes'
+        >>> silent, well = {"rate": 0.004, "dead_share": 0.6}, {"rate": 0.1, "dead_share": 0.0}
+        >>> layer_warning([(0, silent)]), layer_warning([(0, silent), (1, well)])
+        ('mostly dead, hardly spikes', 'mostly dead (seed 0), hardly spikes (seed 0)')
     """
-    found = []
-    if dead is not None and dead.mean > DEAD_LIMIT:
-        found.append("mostly dead")
-    if rate is not None and rate.mean < RATE_LIMITS[0]:
-        found.append("hardly spikes")
-    if rate is not None and rate.mean > RATE_LIMITS[1]:
-        found.append("spikes nearly always")
-    return ", ".join(found)
+    found: dict[str, list[int | None]] = {}
+    for seed, layer in runs:
+        rate, dead = layer.get("rate"), layer.get("dead_share")
+        if dead is not None and dead > DEAD_LIMIT:
+            found.setdefault("mostly dead", []).append(seed)
+        if rate is not None and rate < RATE_LIMITS[0]:
+            found.setdefault("hardly spikes", []).append(seed)
+        if rate is not None and rate > RATE_LIMITS[1]:
+            found.setdefault("spikes nearly always", []).append(seed)
+    return ", ".join(word + _in_seeds(seeds, len(runs)) for word, seeds in found.items())
+
+
+def _in_seeds(seeds: Sequence[int | None], num_runs: int) -> str:
+    if len(seeds) == num_runs:
+        return ""
+    numbers = dict.fromkeys(str(seed) for seed in seeds if seed is not None)
+    if not numbers:
+        return f" ({len(seeds)} of {num_runs} runs)"
+    return f" (seed{'s' * (len(numbers) > 1)} {', '.join(numbers)})"
 
 
 def layer_warnings(rows: Sequence[Row]) -> list[str]:

@@ -59,8 +59,9 @@ def table_command(
     changed = f" Changed: {', '.join(overrides)}." if overrides else ""
     plans = []
     for source in sources:
-        note = f"{source.sentence} {SIZES[size].sentence()}{changed}"
         rows = experiments_of(makers, source, size, overrides, settings_of(printed, source.data_set))
+        asked = source.on(next(iter(rows.values())).data)
+        note = f"{asked.sentence} {SIZES[size].sentence()}{changed}"
         plans.append(comparison(key, source, rows, chosen, note))
     options = {"--data": [data], "--store": stores, "--dataset": datasets, "--size": [size], "--seeds": [seeds]}
     command = _typed(key, options | {"--set": overrides})

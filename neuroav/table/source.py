@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neuroav.checks import fail, nearest
@@ -32,6 +32,24 @@ class Source:
     data_set: str
     data: Data
     sentence: str
+
+    def on(self, data: Data) -> Source:
+        """The same with other settings of the data, which its sentence then names."""
+        return replace(self, data=data, sentence=_sentence(data) or self.sentence)
+
+
+def _sentence(data: Data) -> str:
+    """What rendered or simulated clips are; nothing of a store, whose kind its settings don't tell."""
+    if isinstance(data, MotionScenesData):
+        return (
+            f"MotionScenes {data.scenes.size}, scene bias {data.scene_bias:g}, is another data set than the printed "
+            "one: scores can't be compared with the published ones, only the order of the rows."
+        )
+    if isinstance(data, SimulatedData):
+        share = data.simulate.share
+        part = "" if share == 1 else f" ({share:.1%} of its clips)"
+        return f"Simulated {data.simulate.benchmark}{part}: our scores mean nothing beside the published ones."
+    return ""
 
 
 def data_sets(printed: PublishedTable) -> list[str]:
@@ -119,19 +137,13 @@ def _simulated(name: str, size: str) -> Source:
     share = SIZES[size].share[name]
     store = f"runs/data/simulated-{name}-main{'' if share == 1 else f'-{share:g}'}.h5"
     data = SimulatedData(store=store, simulate=SyntheticConfig(benchmark=name, share=share))
-    part = "" if share == 1 else f" ({share:.1%} of its clips)"
-    sentence = f"Simulated {name}{part}: our scores mean nothing beside the published ones."
-    return Source(f"simulated-{name}", name, data, sentence)
+    return Source(f"simulated-{name}", name, data, _sentence(data))
 
 
 def _motionscenes(beside: str, size: str) -> Source:
     scenes = MotionScenesConfig(size=SIZES[size].scenes)
     data = MotionScenesData(store=f"runs/data/motionscenes-{scenes.size}.h5", scenes=scenes)
-    sentence = (
-        f"MotionScenes {scenes.size}, scene bias {data.scene_bias:g}, is another data set than the printed one: "
-        "scores can't be compared with the published ones, only the order of the rows."
-    )
-    return Source("motionscenes", beside, data, sentence)
+    return Source("motionscenes", beside, data, _sentence(data))
 
 
 def _other_store(file: str, beside: str) -> Source:

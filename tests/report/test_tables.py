@@ -99,6 +99,15 @@ def test_layer_warnings_start_at_their_limits(rate, dead, warning):
     assert tables.layers_table(rows).rows[0][-1] == warning
 
 
+def test_a_layer_that_is_sick_in_one_run_is_not_saved_by_the_mean():
+    layers = [{"name": "x", "rate": 0.1, "dead_share": dead} for dead in (0.1, 0.9, 0.0, 0.8)]
+    rows = [score(seed=seed, layers=[layer]) for seed, layer in enumerate(layers)]
+    assert tables.layers_table(rows).rows[0][3].mean == pytest.approx(0.45), "below the limit"
+    assert tables.layer_warnings(rows) == ["m, layer x: mostly dead (seeds 1, 3)"]
+    unnamed = [{key: value for key, value in row.items() if key != "seed"} for row in rows]
+    assert tables.layer_warnings(unnamed) == ["m, layer x: mostly dead (2 of 4 runs)"]
+
+
 def test_csv_parts_mean_from_spread(rows):
     parsed = list(csv.DictReader(io.StringIO(tables.format_csv(tables.results_table(rows)))))
     own = [100 * r["hm"] for r in rows if r["model"] == "events only" and r["test_set"] == "shuffled"]
