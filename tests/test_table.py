@@ -217,8 +217,7 @@ def test_data_are_what_was_asked_for(tmp_path):
     assert "mean nothing" in choose_sources(printed, "small")[0].sentence
     (scenes,) = choose_sources(printed, "small", data="motionscenes")
     assert scenes.sentence.startswith("MotionScenes small, scene bias 0.5, is another data set")
-    assert "scene bias 0.9, is" in scenes.on(replace(scenes.data, scene_bias=0.9)).sentence
-    assert source.on(source.data) == source
+    assert "scene bias 0.9, is" in replace(scenes, data=replace(scenes.data, scene_bias=0.9)).sentence
 
 
 @pytest.mark.parametrize(

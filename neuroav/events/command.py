@@ -167,7 +167,7 @@ def _convert_files(
         if not path.exists():
             raise fail(str(path), "a video or event file", "no such file")
     recorded = [is_event_file(path) for path in paths]
-    _check_options(paths, recorded, conversion, of_videos)
+    _check_options(paths, conversion, of_videos)
     if labels_lost := _labels_lost(any(recorded), out, conversion):
         raise fail(WHERE, "--labels with videos, and a format that holds them: HDF5 (.h5) or .npz", labels_lost)
     film = None if preview is None else Path(preview)
@@ -182,16 +182,22 @@ def _convert_files(
         return convert_videos(infos, None if out is None else Path(out), conversion, film, progress)
 
 
-def _check_options(
-    paths: Sequence[Path], recorded: Sequence[bool], conversion: Conversion, of_videos: Sequence[str]
-) -> None:
+def _check_options(paths: Sequence[Path], conversion: Conversion, of_videos: Sequence[str]) -> None:
     """Refuse options that no input has a use for."""
     names = some([str(path) for path in paths])
-    if of_videos and all(recorded):
+    if of_videos and all(_recorded(path) is True for path in paths):
         expected = f"videos with options {' and '.join(of_videos)}"
         raise fail(WHERE, expected, f"{names}, events only", "What they hold was recorded already.")
-    if (conversion.clip is not None or conversion.from_zero) and not any(recorded):
+    if (conversion.clip is not None or conversion.from_zero) and all(_recorded(path) is False for path in paths):
         raise fail(WHERE, "an event file with --clip or --from-zero", f"{names}, videos only")
+
+
+def _recorded(path: Path) -> bool | None:
+    """Whether a file is one of events; nothing where that can't be told, which its conversion will say."""
+    try:
+        return is_event_file(path)
+    except InputError:
+        return None
 
 
 def _video(path: Path) -> VideoInfo:
@@ -238,9 +244,7 @@ def _convert_folders(
     if not folder.exists() and any(folder.suffix.lower() in form.suffixes for form in FORMATS.values()):
         raise fail(WHERE, "-o to be a folder, as an input is one", f"{out}, the name of a file")
     jobs = [(source, target, conversion) for source, target in _targets(inputs, folder)]
-    if of_videos or conversion.clip is not None or conversion.from_zero:
-        clips = [source for source, *_ in jobs]
-        _check_options(clips, [clip.suffix.lower() not in VIDEO_SUFFIXES for clip in clips], conversion, of_videos)
+    _check_options([source for source, *_ in jobs], conversion, of_videos)
     todo, changed = _unfinished(jobs)
     if len(todo) < len(jobs):
         sys.stdout.write(f"{len(jobs) - len(todo)} of {len(jobs)} clips are finished already: skipped\n")

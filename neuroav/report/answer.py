@@ -97,7 +97,7 @@ def draw_board(ranked: Sequence[Shown], width: int, height: int, line: int) -> n
     left, right = round(width * 0.66), width - line // 2
     heads = ((line // 2, "lm", "class"), (left - line // 2, "rm", "margin"), (left, "lm", "nearness"))
     for across, anchor, head in heads:
-        draw.text((across, line * 0.75), head, FAINT, font.font_variant(size=round(line * 0.5)), anchor=anchor)
+        draw.text((across, line * 0.75), head, FAINT, font, anchor=anchor)
     for place, choice in enumerate(ranked, 1):
         top, colour = line // 4 + place * line, SEEN if choice.seen else UNSEEN
         share = 1 - 0.9 * (choice.score - best) / (worst - best) if np.isfinite(worst) and worst > best else 1.0
@@ -126,7 +126,7 @@ def _encode(path: Path, sink: FileSink, layout: Layout, board: np.ndarray, contr
 
     with av.open(sink, "w", format="mp4") as container, opened(path) as source:
         rate = source.streams.video[0].average_rate or Fraction(25)
-        video: Any = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
+        video: Any = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
         video.height, video.width, video.pix_fmt = layout.height + layout.board, 2 * layout.width, "yuv420p"
         video.codec_context.time_base = Fraction(1, CLOCK_HZ)
         sound = _Sound(source, container) if source.streams.audio else None

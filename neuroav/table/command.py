@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def table_command(
     plans = []
     for source in sources:
         rows = experiments_of(makers, source, size, overrides, settings_of(printed, source.data_set))
-        asked = source.on(next(iter(rows.values())).data)
+        asked = replace(source, data=next(iter(rows.values())).data)
         note = f"{asked.sentence} {SIZES[size].sentence()}{changed}"
         plans.append(comparison(key, source, rows, chosen, note))
     options = {"--data": [data], "--store": stores, "--dataset": datasets, "--size": [size], "--seeds": [seeds]}

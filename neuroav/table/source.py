@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from neuroav.checks import fail, nearest
@@ -25,31 +25,28 @@ class Source:
         name: of its folder.
         data_set: whose printed scores stand beside ours.
         data: where clips come from.
-        sentence: what they are.
+        holds: what a store holds, which ``data`` doesn't tell.
     """
 
     name: str
     data_set: str
     data: Data
-    sentence: str
+    holds: str = ""
 
-    def on(self, data: Data) -> Source:
-        """The same with other settings of the data, which its sentence then names."""
-        return replace(self, data=data, sentence=_sentence(data) or self.sentence)
-
-
-def _sentence(data: Data) -> str:
-    """What rendered or simulated clips are; nothing of a store, whose kind its settings don't tell."""
-    if isinstance(data, MotionScenesData):
-        return (
-            f"MotionScenes {data.scenes.size}, scene bias {data.scene_bias:g}, is another data set than the printed "
-            "one: scores can't be compared with the published ones, only the order of the rows."
-        )
-    if isinstance(data, SimulatedData):
-        share = data.simulate.share
-        part = "" if share == 1 else f" ({share:.1%} of its clips)"
-        return f"Simulated {data.simulate.benchmark}{part}: our scores mean nothing beside the published ones."
-    return ""
+    @property
+    def sentence(self) -> str:
+        """What the clips are, and what their scores may be compared with."""
+        data = self.data
+        if isinstance(data, MotionScenesData):
+            return (
+                f"MotionScenes {data.scenes.size}, scene bias {data.scene_bias:g}, is another data set than the "
+                "printed one: scores can't be compared with the published ones, only the order of the rows."
+            )
+        if isinstance(data, SimulatedData):
+            share = data.simulate.share
+            part = "" if share == 1 else f" ({share:.1%} of its clips)"
+            return f"Simulated {data.simulate.benchmark}{part}: our scores mean nothing beside the published ones."
+        return self.holds
 
 
 def data_sets(printed: PublishedTable) -> list[str]:
@@ -137,13 +134,13 @@ def _simulated(name: str, size: str) -> Source:
     share = SIZES[size].share[name]
     store = f"runs/data/simulated-{name}-main{'' if share == 1 else f'-{share:g}'}.h5"
     data = SimulatedData(store=store, simulate=SyntheticConfig(benchmark=name, share=share))
-    return Source(f"simulated-{name}", name, data, _sentence(data))
+    return Source(f"simulated-{name}", name, data)
 
 
 def _motionscenes(beside: str, size: str) -> Source:
     scenes = MotionScenesConfig(size=SIZES[size].scenes)
     data = MotionScenesData(store=f"runs/data/motionscenes-{scenes.size}.h5", scenes=scenes)
-    return Source("motionscenes", beside, data, _sentence(data))
+    return Source("motionscenes", beside, data)
 
 
 def _other_store(file: str, beside: str) -> Source:

@@ -148,6 +148,11 @@ def test_a_clip_of_several_keeps_its_frames_and_camera_and_can_begin_at_zero(mak
     (folder / "a.mkv").unlink()
     assert main(["events", str(folder), "-o", str(tmp_path / "newer"), "--contrast", "0.3"]) == 2
     assert "videos with options of the camera, got" in capsys.readouterr().err
+    (tmp_path / "b.mkv").rename(tmp_path / "b.unheard")
+    assert main(["events", str(tmp_path / "b.unheard"), "-o", f"{tmp_path}/newest/", "--contrast", "0.3"]) == 0
+    (folder / "empty.mkv").touch()
+    assert main(["events", str(folder), "-o", str(tmp_path / "newest"), "--from-zero"]) == 1
+    assert "1 converted, 0 skipped, 1 failed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("way", [["--info"], ["-o", "a.h5"]])
